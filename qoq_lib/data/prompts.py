@@ -1,0 +1,66 @@
+"""The words the model is asked with: question templates, option list and answer format.
+
+The options always stand in the question. The answer format is the package's one convention
+(README, "Answer format"): optional ``<think>…</think>``, an optional fenced JSON list of boxes, and
+the final labels in ``\\boxed{}``.
+"""
+
+import random
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from qoq_lib.data.example import ecg_array
+from qoq_lib.domains import DOMAINS
+
+AnswerStyle = Literal["direct", "reasoning"]
+
+ANSWER_FORMAT: dict[AnswerStyle, str] = {
+    "direct": "Answer in \\boxed{}.",
+    "reasoning": (
+        "First think it through between <think> and </think>. While thinking, list each region "
+        "that matters for the diagnosis in a ```json block, as a list of objects with the keys "
+        '"bbox_2d": [x1, y1, x2, y2] in pixels of the image and "label". Then give the final '
+        "answer as \\boxed{label}, with labels separated by commas where several apply."
+    ),
+}
+
+
+SYSTEM_TURN = {"role": "system", "content": "You are a helpful assistant."}
+"""Qwen2.5-VL's default system turn, which its published checkpoints were trained with."""
+
+
+def diagnosis_question(domain: str, options: list[str]) -> str:
+    """Ask for the diagnosis of one case, with the options listed one to a line."""
+    return _with_options(f"{DOMAINS[domain].title}: which diagnosis?", options)
+
+
+def perception_question(domain: str, options: list[str]) -> str:
+    """Ask what can be seen (a pattern, not a diagnosis), with the options listed."""
+    return _with_options(f"{DOMAINS[domain].title}: which pattern is visible?", options)
+
+
+def shuffled(options: list[str], seed: int, row_id: str) -> list[str]:
+    """The options in an order that depends on ``seed`` and ``row_id`` alone."""
+    return random.Random(f"{seed}/{row_id}").sample(options, len(options))
+
+
+def user_text(question: str, report: str | None, style: AnswerStyle) -> str:
+    """The text part of a user turn: report where there is one, question, answer format."""
+    parts = [f"Report: {report}"] if report else []
+    return "\n".join([*parts, question, ANSWER_FORMAT[style]])
+
+
+def _with_options(stem: str, options: list[str]) -> str:
+    return "\n".join([stem, *(f"- {option}" for option in options)])
+
+
+def to_messages(row: Mapping[str, Any], style: AnswerStyle) -> list[dict[str, Any]]:
+    """A row as a chat of one user turn: images, then the ECG, then report, question and format."""
+    content: list[dict[str, Any]] = [{"type": "image", "image": im} for im in row["images"] or []]
+    if (ecg := ecg_array(row)) is not None:
+        content.append(
+            {"type": "ecg", "ecg": ecg, "leads": row["ecg_leads"], "rate_hz": row["ecg_rate_hz"]}
+        )
+    text = user_text(row["question"], row["report"], style)
+    user = {"role": "user", "content": [*content, {"type": "text", "text": text}]}
+    return [user] if style == "direct" else [SYSTEM_TURN, user]

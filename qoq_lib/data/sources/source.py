@@ -1,0 +1,146 @@
+"""What a source of clinical data is: a declaration, and readers that list its records.
+
+A reader walks a folder or a table and yields one ``Record`` per case, without opening any image or
+signal. Opening, refusing and splitting are the same for all sources and live in ``assemble.py``.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from qoq_lib.domains import DOMAIN_NAMES
+
+Box = tuple[float, float, float, float]
+"""``x1, y1, x2, y2`` in pixels of the original image, origin top left, x2 and y2 exclusive."""
+
+Reader = Callable[["Source", Path], Iterator["Record"]]
+"""From a source and its root folder to its records."""
+
+_SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
+_SPLITS = {
+    "train": "train", "training": "train",
+    "val": "validation", "valid": "validation", "validation": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+class SourceError(ValueError):
+    """A source's folder, table or labels are not as declared; the message names file and label."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One case as its source states it; paths are absolute and may not exist.
+
+    ``record_id`` is unique inside the source. Empty ``answers`` mean: listed, but by declaration
+    without a usable label. ``split`` is the source's official one, ``None`` where it has none.
+    """
+
+    record_id: str
+    patient_id: str
+    answers: tuple[str, ...]
+    images: tuple[Path, ...] = ()
+    ecg: Path | None = None
+    masks: tuple[Path, ...] = ()
+    boxes: tuple[Box, ...] = ()
+    report: str | None = None
+    sex: str | None = None
+    age_years: float | None = None
+    split: Literal["train", "validation", "test"] | None = None
+    license: str | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file the case needs; of an ECG, its header."""
+        return (*self.images, *self.masks, *([self.ecg] if self.ecg else []))
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set: what it is called, what may be answered, and how its folder is read.
+
+    ``folder`` lies below the data root. ``missing="skip"`` declares that the tables list more than
+    the folder holds (a subset of the data set): such records are counted, not refused.
+    """
+
+    name: str
+    domain: str
+    license: str
+    options: tuple[str, ...]
+    readers: tuple[Reader, ...]
+    folder: str = "."
+    missing: Literal["refuse", "skip"] = "refuse"
+
+    def __post_init__(self) -> None:
+        """Refuse a declaration that no row could satisfy."""
+        if self.domain not in DOMAIN_NAMES:
+            raise SourceError(
+                f"Source {self.name!r}: unknown domain {self.domain!r}; use one of "
+                f"{', '.join(DOMAIN_NAMES)}."
+            )
+        if len(self.options) < 2 or len(set(self.options)) != len(self.options):
+            raise SourceError(
+                f"Source {self.name!r} needs at least two different labels, got "
+                f"{list(self.options)}."
+            )
+        for option in self.options:
+            if not option.strip() or any(mark in option for mark in ",{}\n"):
+                raise SourceError(
+                    f"Source {self.name!r}: the label {option!r} cannot stand in \\boxed{{}}; "
+                    "labels have no commas, braces or line breaks and are not empty."
+                )
+
+    def records(self, data_root: Path) -> Iterator[Record]:
+        """Its records below ``data_root``, in a fixed order; ``SourceError`` if not as declared."""
+        root = Path(data_root) / self.folder
+        if not root.is_dir():
+            raise SourceError(f"The folder of {self.name}, {root}, is missing: check data_root.")
+        for reader in self.readers:
+            yield from reader(self, root)
+
+    def answer(self, label: str, labels: Mapping[str, str | None] | None, where: str) -> str | None:
+        """The answer that ``label`` stands for, ``None`` where it is declared unusable.
+
+        ``labels`` maps what the source writes to answers; without it they are the same. ``where``
+        names the file in the ``SourceError`` about a label that is neither.
+        """
+        known = {option: option for option in self.options} if labels is None else labels
+        if label not in known:
+            raise SourceError(
+                f"{where}: the label {label!r} is not in the label set of {self.name} "
+                f"({', '.join(map(repr, known))}): correct the label or declare it."
+            )
+        return known[label]
+
+
+def inside(root: Path, relative: str, where: str) -> Path:
+    """``root / relative``; ``SourceError`` where a table points out of its own folder."""
+    path = PurePosixPath(relative.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        raise SourceError(f"{where} points out of its folder ({relative!r}): use paths inside it.")
+    return root / path
+
+
+def unique(values: Iterable[str]) -> tuple[str, ...]:
+    """``values`` without repeats, in order of first appearance."""
+    return tuple(dict.fromkeys(values))
+
+
+def as_sex(text: str) -> str | None:
+    """``"F"``, ``"M"``, or ``None`` for anything else."""
+    return _SEXES.get(text.strip().lower())
+
+
+def as_age(text: str) -> float | None:
+    """Age in years, ``None`` where it is not a number from 0 to 120."""
+    try:
+        age = float(text)
+    except ValueError:
+        return None
+    return age if 0 <= age <= 120 else None
+
+
+def as_split(text: str) -> Literal["train", "validation", "test"] | None:
+    """The split that a folder or cell such as ``Training`` or ``val`` stands for, else ``None``."""
+    return _SPLITS.get(text.strip().lower())  # type: ignore[return-value]

@@ -1,0 +1,53 @@
+"""The nine clinical domains of QoQ-Med (arXiv 2506.00711, section 3.2), in the paper's order.
+
+*Domain* always means one of these nine; a *data set* is one source inside a domain.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Modality = Literal["image", "volume", "video", "ecg"]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One clinical domain: its key in tables, its title in figures, its modality and its colour.
+
+    ``colour`` is one of nine hues that stay apart for colour-blind readers (Paul Tol's "muted"
+    scheme, https://personal.sron.nl/~pault/) and keep contrast on white and on JupyterLab's dark
+    background.
+    """
+
+    name: str
+    title: str
+    modality: Modality
+    colour: str
+
+
+DOMAINS: dict[str, Domain] = {
+    domain.name: domain
+    for domain in (
+        Domain("chest_xray", "Chest X-ray", "image", "#6677CC"),
+        Domain("mammography", "Mammography", "image", "#CC6677"),
+        Domain("dermoscopy", "Dermoscopy", "image", "#DDCC77"),
+        Domain("ct", "CT", "volume", "#117733"),
+        Domain("fundus", "Fundus", "image", "#88CCEE"),
+        Domain("ultrasound", "Ultrasound", "video", "#AA4499"),
+        Domain("mri", "MRI", "volume", "#44AA99"),
+        Domain("pathology", "Pathology", "image", "#882255"),
+        Domain("ecg", "ECG", "ecg", "#999933"),
+    )
+}
+
+DOMAIN_NAMES: tuple[str, ...] = tuple(DOMAINS)
+PALETTE: dict[str, str] = {name: domain.colour for name, domain in DOMAINS.items()}
+
+
+def domain_order(names: list[str]) -> list[str]:
+    """Sort domain names into the paper's order; unknown names are refused with ``ValueError``."""
+    unknown = sorted(set(names) - set(DOMAIN_NAMES))
+    if unknown:
+        raise ValueError(
+            f"Unknown clinical domain {unknown[0]!r}: use one of {', '.join(DOMAIN_NAMES)}."
+        )
+    return [name for name in DOMAIN_NAMES if name in set(names)]

@@ -1,0 +1,114 @@
+"""A Qwen2.5-VL of under three million parameters with an ECG path, made by code alone.
+
+Small in size, not in kind: the same classes, chat template, processor and vocabulary layout as the
+published sizes, so a run on a laptop takes the code path of a run at 7B.
+"""
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2VLImageProcessorPil, set_seed
+
+from qoq_lib.data.phantom import sentences
+from qoq_lib.data.prompts import ANSWER_FORMAT
+from qoq_lib.domains import DOMAINS
+
+from .configuration_qoq import EcgConfig, QoQConfig
+from .modeling_qoq import QoQForConditionalGeneration
+from .processing_qoq import ECG_TOKEN, IMAGE_TOKEN, UNSAMPLED_TOKENS, QoQProcessor
+from .processing_qoq import suppressed_token_ids
+
+VOCABULARY_SIZE = 1024
+IMAGE_SIDE = 56  # pixels: two by two merged patches of 28
+WIDTH = 128
+
+
+def tiny_model(seed: int = 0) -> tuple[QoQForConditionalGeneration, QoQProcessor]:
+    """Random weights, all three modalities, float32 on the CPU; the same seed gives the same bytes."""
+    processor = tiny_processor()
+    set_seed(seed)
+    model = QoQForConditionalGeneration(_config(processor.tokenizer)).eval()
+    generation = model.generation_config
+    generation.eos_token_id = processor.tokenizer.eos_token_id
+    generation.pad_token_id = processor.tokenizer.pad_token_id
+    generation.suppress_tokens = suppressed_token_ids(processor.tokenizer)
+    return model, processor
+
+
+def tiny_processor() -> QoQProcessor:
+    """Image side 56 px, byte-level BPE of 1,024 tokens trained on the package's own prompts."""
+    pixels = IMAGE_SIDE**2
+    return QoQProcessor(
+        image_processor=Qwen2VLImageProcessorPil(
+            size={"shortest_edge": pixels, "longest_edge": pixels}
+        ),
+        tokenizer=_tokenizer(),
+    )
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    special = ["<|endoftext|>", "<|im_end|>", *UNSAMPLED_TOKENS]
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY_SIZE,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(_corpus(), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=special[2:],
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _corpus() -> list[str]:
+    stems = [
+        f"{domain.title}: which {kind}?"
+        for domain in DOMAINS.values()
+        for kind in ("diagnosis", "pattern is visible")
+    ]
+    lines = [f"- {text}\n\\boxed{{{text}}}\nReport: {text}" for text in sentences()]
+    digits = [f'[{{"bbox_2d": [{n}, {n + 1}], "label": ""}}]' for n in range(0, 112, 7)]
+    chat = ["user\n", "assistant\n", "Woman of 56, Man of 72,", *ANSWER_FORMAT.values(), "```json\n```"]
+    return [*lines * 4, *stems * 4, *digits, *chat * 40]
+
+
+def _config(tokenizer: PreTrainedTokenizerFast) -> QoQConfig:
+    token = tokenizer.convert_tokens_to_ids
+    return QoQConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": WIDTH,
+            "intermediate_size": 3 * WIDTH,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 2048,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6]},
+            "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": WIDTH,
+            "intermediate_size": 2 * WIDTH,
+            "num_heads": 4,
+            "out_hidden_size": WIDTH,
+            "fullatt_block_indexes": [0, 1],
+        },
+        ecg_config=EcgConfig(hidden_size=64, depth=2, num_heads=4, mlp_ratio=2.0).to_dict(),
+        image_token_id=token(IMAGE_TOKEN),
+        video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"),
+        vision_end_token_id=token("<|vision_end|>"),
+        ecg_token_id=token(ECG_TOKEN),
+        tie_word_embeddings=True,
+        dtype=torch.float32,
+    )

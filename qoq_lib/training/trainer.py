@@ -1,0 +1,157 @@
+"""``DRPOTrainer``: TRL's ``GRPOTrainer`` with DRPO advantages, ECGs and kept rollouts.
+
+Generation, losses, reference policy and logging stay TRL's. Three things are added: advantages come
+from ``drpo.compute_advantages`` on the rewards of all processes; each prompt's own ECGs reach every
+forward pass; each rollout lands in parquet.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from trl import GRPOTrainer
+
+from qoq_lib.training.drpo import DomainStatistics, DrpoConfig, compute_advantages
+from qoq_lib.training.rollouts import RolloutWriter
+
+STATE_FILE = "drpo_state.json"
+
+
+class _WithEcgs:
+    """A model that is handed its rows' ECGs, chunk by chunk in row order.
+
+    TRL's log-probability pass has a closed list of arguments and would drop them in silence.
+    """
+
+    def __init__(self, model: Any, rows: list[torch.Tensor]) -> None:
+        self.model, self.rows, self.position = model, rows, 0
+
+    def __call__(self, input_ids: torch.Tensor, **kwargs: Any) -> Any:
+        rows = self.rows[self.position : self.position + len(input_ids)]
+        self.position += len(input_ids)
+        kwargs["ecg_values"] = torch.cat(rows).to(input_ids.device)
+        kwargs["ecg_counts"] = torch.tensor([len(row) for row in rows], device=input_ids.device)
+        return self.model(input_ids=input_ids, **kwargs)
+
+
+class DRPOTrainer(GRPOTrainer):
+    """GRPO with domain- and difficulty-scaled advantages (``drpo=None``: TRL's own advantages).
+
+    The data set needs the columns ``prompt`` (chat messages), ``id``, ``domain``, ``dataset``,
+    ``question``, ``options``, ``answers`` and ``boxes``; ``questions.question_dataset`` makes it.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        drpo: DrpoConfig | None = None,
+        rollouts: RolloutWriter | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        # A collective under a rank-dependent condition in TRL: ranks without images would hang.
+        self.log_multimodal = False
+        self.drpo = drpo
+        self.statistics = DomainStatistics(drpo or DrpoConfig())
+        self.rollouts = rollouts
+        self.last_batch: dict[str, Any] = {}
+        self._ecg_rows: list[torch.Tensor] | None = None
+
+    def _tokenize_prompts(self, prompts: list) -> tuple:
+        prompt_ids, images, fields = super()._tokenize_prompts(prompts)
+        self._ecg_rows = None
+        if "ecg_values" in fields:
+            counts = fields["ecg_counts"].tolist()
+            self._ecg_rows = list(fields["ecg_values"].split(counts))
+        return prompt_ids, images, fields
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple:
+        if self._ecg_rows is not None:
+            model = _WithEcgs(model, self._ecg_rows)
+        return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        self._ecg_rows = inputs.get("ecg_rows")  # shuffled and split with the rest of the batch
+        return super()._compute_loss(model, inputs)
+
+    def _calculate_rewards(self, inputs: list, *args: Any, **kwargs: Any) -> torch.Tensor:
+        matrix = super()._calculate_rewards(inputs, *args, **kwargs)
+        names = ("id", "domain", "dataset", "question", "options", "answers")
+        rows = gather_object([{name: row[name] for name in names} for row in inputs])
+        self.last_batch = {"rows": rows, "components": matrix.cpu().double().numpy()}
+        return matrix
+
+    def _generate_and_score_completions(self, inputs: list) -> dict[str, Any]:
+        output = super()._generate_and_score_completions(inputs)
+        if self._ecg_rows is not None:
+            output["ecg_rows"] = self._ecg_rows
+        if self.model.training:
+            if self.drpo is not None:
+                self._scale_by_domain(output, len(inputs))
+            self._keep_rollouts(output)
+        return output
+
+    def _scale_by_domain(self, output: dict[str, Any], local: int) -> None:
+        """Replace the advantages by DRPO's; every process computes the same ones."""
+        group = self.num_generations
+        weights = self.reward_weights.cpu().double().numpy()
+        components = self.last_batch["components"]
+        rewards = np.where(
+            np.isnan(components).all(axis=1), np.nan, np.nansum(components * weights, axis=1)
+        )
+        domains = [row["domain"] for row in self.last_batch["rows"][::group]]
+        result = compute_advantages(
+            rewards.reshape(-1, group), domains, self.drpo or DrpoConfig(), self.statistics
+        )
+        self.last_batch["drpo"] = result
+        flat = torch.as_tensor(result.advantages.reshape(-1), dtype=output["advantages"].dtype)
+        start = self.accelerator.process_index * local
+        output["advantages"] = flat[start : start + local].to(output["advantages"].device)
+
+    def _keep_rollouts(self, output: dict[str, Any]) -> None:
+        advantages = self.accelerator.gather(output["advantages"]).tolist()
+        lengths = self.accelerator.gather(output["completion_mask"].sum(1)).tolist()
+        if self.rollouts is None or not self.accelerator.is_main_process:
+            return
+        count, group = len(advantages), self.num_generations
+        completions = list(self._logs["completion"])[-count:]
+        components, weights = self.last_batch["components"], self.reward_weights.tolist()
+        drpo = self.last_batch.get("drpo")
+        step = self.state.global_step + 1
+        records = []
+        for index, row in enumerate(self.last_batch["rows"]):
+            parts = dict(zip(self.reward_func_names, components[index].tolist(), strict=True))
+            question = index // group
+            records.append(
+                row
+                | {f"reward_{name}": value for name, value in parts.items()}
+                | {
+                    "step": step,
+                    "sample": index % group,
+                    "completion": completions[index],
+                    "reward": float(np.dot(components[index], weights)),
+                    "advantage": advantages[index],
+                    "weight": 1.0 if drpo is None else float(drpo.weights[question]),
+                    "cluster": 0 if drpo is None else int(drpo.clusters[question]),
+                    "correct": parts.get("accuracy") == 1.0,
+                    "n_tokens": int(lengths[index]),
+                }
+            )
+        self.rollouts.write(step, records)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        folder = Path(self._get_output_dir(trial=trial))
+        path = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}" / STATE_FILE
+        if self.args.should_save:
+            path.write_text(json.dumps(self.statistics.state_dict()))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        path = Path(checkpoint or "") / STATE_FILE
+        if checkpoint is not None and path.exists():
+            self.statistics.load_state_dict(json.loads(path.read_text()))
