@@ -6,26 +6,28 @@ commas stay whole. Boxes come from fenced JSON lists of ``{"bbox_2d": [x1, y1, x
 """
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
-_SEPARATOR = re.compile(r"\s*(?:[,;&\n]|\band\b)+\s*")
+# A policy under training writes anything, pages of spaces or braces too: nothing here may take more
+# than linear time.
+_FENCE = re.compile(r"```(?:json)?(.*?)```", re.DOTALL)
+_SEPARATOR = re.compile(r"(?:\s?(?:[,;&]|\band\b))+\s?")  # on folded text; "a, b, and c" is a list
 
 Box = tuple[float, float, float, float]
+LARGEST = 1e6  # pixels; no image has a side like that
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a completion says.
+    r"""What a completion says.
 
     Attributes:
         labels: options named in the final box, in order, without repeats.
         boxes: well-formed regions ``(x1, y1, x2, y2)`` in the model's pixels.
-        valid: a ``\\boxed{}`` with at least one option and nothing that is not an option, and, where
-            the completion lists regions, each of them well formed.
+        valid: a ``\boxed{}`` with at least one option and nothing that is not an option, and,
+            where the completion lists regions, each of them well formed.
     """
 
     labels: tuple[str, ...]
@@ -43,15 +45,16 @@ def read_answer(text: str, options: Sequence[str]) -> Answer:
 
 def last_boxed(text: str) -> str | None:
     r"""Content of the last ``\boxed{...}`` whose braces balance, or ``None``."""
-    end = len(text)
-    while (start := text.rfind("\\boxed{", 0, end)) >= 0:
-        depth = 0
-        for position in range(start + len("\\boxed"), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[position], 0)
-            if depth == 0:
-                return text[start + len("\\boxed{") : position]
-        end = start
-    return None
+    opened: list[int] = []
+    last = None
+    for brace in re.finditer(r"[{}]", text):
+        if brace.group() == "{":
+            opened.append(brace.end())
+        elif opened:
+            start = opened.pop()
+            if text.endswith("\\boxed{", 0, start) and (last is None or start > last[0]):
+                last = start, brace.start()
+    return text[slice(*last)] if last else None
 
 
 def _fold(text: str) -> str:
@@ -64,15 +67,15 @@ def _match_options(content: str, options: Sequence[str]) -> tuple[list[str], boo
     rest, found, unknown = _fold(content), [], False
     while rest:
         for name, option in folded:
-            after = rest[len(name) :]
-            if name and rest.startswith(name) and (not after or _SEPARATOR.match(after)):
+            end = len(name)
+            if name and rest.startswith(name) and (rest == name or _SEPARATOR.match(rest, end)):
                 found.append(option)
                 break
         else:
             unknown = True
-            after = rest
-        separator = _SEPARATOR.search(after)
-        rest = after[separator.end() :] if separator else ""
+            end = 0
+        separator = _SEPARATOR.search(rest, end)
+        rest = rest[separator.end() :] if separator else ""
     return list(dict.fromkeys(found)), unknown
 
 
@@ -101,7 +104,7 @@ def _read_box(entry: object) -> Box | None:
     corners = entry.get("bbox_2d") if isinstance(entry, dict) else None
     if not isinstance(corners, list) or len(corners) != 4:
         return None
-    if not all(isinstance(value, int | float) and math.isfinite(value) for value in corners):
-        return None
+    if not all(type(value) in (int, float) and abs(value) <= LARGEST for value in corners):
+        return None  # also NaN, true/false, and integers too long for a float
     x1, y1, x2, y2 = (float(value) for value in corners)
     return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None

@@ -1,8 +1,8 @@
-"""The words the model is asked with: question templates, option list and answer format.
+r"""The words the model is asked with: question templates, option list and answer format.
 
 The options always stand in the question. The answer format is the package's one convention
 (README, "Answer format"): optional ``<think>…</think>``, an optional fenced JSON list of boxes, and
-the final labels in ``\\boxed{}``.
+the final labels in ``\boxed{}``.
 """
 
 import random
@@ -12,10 +12,10 @@ from typing import Any, Literal
 from qoq_lib.data.example import ecg_array
 from qoq_lib.domains import DOMAINS
 
-AnswerStyle = Literal["direct", "reasoning"]
+AnswerStyle = Literal["brief", "reasoning"]
 
 ANSWER_FORMAT: dict[AnswerStyle, str] = {
-    "direct": "Answer in \\boxed{}.",
+    "brief": "Answer in \\boxed{}.",
     "reasoning": (
         "First think it through between <think> and </think>. While thinking, list each region "
         "that matters for the diagnosis in a ```json block, as a list of objects with the keys "
@@ -30,7 +30,7 @@ SYSTEM_TURN = {"role": "system", "content": "You are a helpful assistant."}
 
 
 def diagnosis_question(domain: str, options: list[str]) -> str:
-    """Ask for the diagnosis of one case, with the options listed one to a line."""
+    """Ask for the diagnosis of one case, with the options listed."""
     return _with_options(f"{DOMAINS[domain].title}: which diagnosis?", options)
 
 
@@ -51,7 +51,7 @@ def user_text(question: str, report: str | None, style: AnswerStyle) -> str:
 
 
 def _with_options(stem: str, options: list[str]) -> str:
-    return "\n".join([stem, *(f"- {option}" for option in options)])
+    return f"{stem}\nOptions: {'; '.join(options)}"
 
 
 def to_messages(row: Mapping[str, Any], style: AnswerStyle) -> list[dict[str, Any]]:
@@ -63,4 +63,4 @@ def to_messages(row: Mapping[str, Any], style: AnswerStyle) -> list[dict[str, An
         )
     text = user_text(row["question"], row["report"], style)
     user = {"role": "user", "content": [*content, {"type": "text", "text": text}]}
-    return [user] if style == "direct" else [SYSTEM_TURN, user]
+    return [user] if style == "brief" else [SYSTEM_TURN, user]

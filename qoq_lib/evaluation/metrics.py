@@ -59,8 +59,7 @@ def score_dataset(rows: pd.DataFrame) -> dict[str, Any]:
     true = [tuple(labels) for labels in rows["answers"]]
     options = [tuple(labels) for labels in rows["options"]]
     read = [
-        read_answer(text, labels)
-        for text, labels in zip(rows["completion"], options, strict=True)
+        read_answer(text, labels) for text, labels in zip(rows["completion"], options, strict=True)
     ]
     predicted = [answer.labels for answer in read]
     f1, recall = _f1_and_recall(true, predicted)
@@ -84,7 +83,8 @@ def score_dataset(rows: pd.DataFrame) -> dict[str, Any]:
 
 def _f1_and_recall(true: Labels, predicted: Labels) -> tuple[float, float]:
     """Unweighted means over the labels that occur in ``true`` (the paper's rule)."""
-    binarizer = MultiLabelBinarizer().fit([*true, *predicted])
+    # A column more than labels: a single one would be read as a binary target.
+    binarizer = MultiLabelBinarizer().fit([*true, *predicted, ("",)])
     truth, guess = binarizer.transform(true), binarizer.transform(predicted)
     occurs = np.flatnonzero(truth.sum(axis=0))
     _, recall, f1, _ = precision_recall_fscore_support(

@@ -65,7 +65,8 @@ class EcgEncoder(nn.Module):
         self.blocks = nn.ModuleList(EcgBlock(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.hidden_size)
         self.register_buffer("positions", torch.empty(tokens, config.hidden_size), persistent=False)
-        self.register_buffer("mask", torch.empty(tokens, tokens, dtype=bool), persistent=False)
+        mask = torch.empty(tokens, tokens, dtype=torch.bool)
+        self.register_buffer("mask", mask, persistent=False)
         self.fill_buffers()
 
     def fill_buffers(self) -> None:

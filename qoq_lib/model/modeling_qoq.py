@@ -56,9 +56,13 @@ class QoQModel(Qwen2_5_VLModel):
         leads x samples) and ``ecg_counts`` (ECGs per row).
 
         Raises:
-            EcgMismatchError: a row's placeholders are not its ECG count times ``out_tokens``.
+            EcgMismatchError: a row's placeholders are not its ECG count times ``out_tokens``, or
+                ``ecg_counts`` does not cover rows and ECGs.
         """
-        if (ecg_values := _none_if_empty(ecg_values)) is not None:
+        ecg_values = _none_if_empty(ecg_values)
+        if ecg_values is None:
+            self._refuse_orphans(input_ids)
+        else:
             if inputs_embeds is None:
                 inputs_embeds = self.get_input_embeddings()(input_ids)
             inputs_embeds = self._write_ecgs(input_ids, inputs_embeds, ecg_values, ecg_counts)
@@ -70,6 +74,17 @@ class QoQModel(Qwen2_5_VLModel):
             **kwargs,
         )
 
+    def _refuse_orphans(self, input_ids: torch.Tensor | None) -> None:
+        """A prompt's placeholders need their ECGs; single decoding steps are not looked at."""
+        if input_ids is None or input_ids.shape[1] == 1:
+            return
+        orphans = (input_ids == self.config.ecg_token_id).any(dim=1)
+        if orphans.any():
+            raise EcgMismatchError(
+                f"Row {int(orphans.nonzero()[0])} of the batch has ECG placeholder tokens but no "
+                f"ECG was given: pass 'ecg_values' and 'ecg_counts' as the processor returned them."
+            )
+
     def _write_ecgs(
         self,
         input_ids: torch.Tensor | None,
@@ -79,8 +94,13 @@ class QoQModel(Qwen2_5_VLModel):
     ) -> torch.Tensor:
         if input_ids is None or ecg_counts is None:
             raise EcgMismatchError(
-                "ECGs need 'input_ids' and 'ecg_counts' to find their rows: pass what the processor "
-                "returned."
+                "ECGs need 'input_ids' and 'ecg_counts' to find their rows: pass what the "
+                "processor returned."
+            )
+        if len(ecg_counts) != len(input_ids) or int(ecg_counts.sum()) != len(ecg_values):
+            raise EcgMismatchError(
+                f"{len(input_ids)} rows came with {len(ecg_counts)} 'ecg_counts' for "
+                f"{len(ecg_values)} ECGs: pass what the processor returned."
             )
         is_ecg = input_ids == self.config.ecg_token_id
         found, expected = is_ecg.sum(dim=1), ecg_counts * self.config.ecg_config.out_tokens
@@ -163,6 +183,8 @@ class QoQForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         )
         if values is not None and counts is not None:
             rows = values.split(counts.tolist())
-            model_kwargs["ecg_values"] = torch.cat([row for row in rows for _ in range(expand_size)])
+            model_kwargs["ecg_values"] = torch.cat(
+                [row for row in rows for _ in range(expand_size)]
+            )
             model_kwargs["ecg_counts"] = counts.repeat_interleave(expand_size)
         return input_ids, model_kwargs

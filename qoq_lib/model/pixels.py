@@ -10,17 +10,41 @@ from typing import Any
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
+SETTLE = 8  # resizes tried; two are enough unless the bounds are too tight
+
+
+class ImageSizeError(ValueError):
+    """An image that has no size the model could see it at; the message says why."""
+
 
 def model_size(width: int, height: int, image_processor: Any) -> tuple[int, int]:
-    """(width, height) in pixels of an image as the model sees it."""
-    new_height, new_width = smart_resize(
-        height,
-        width,
-        factor=image_processor.patch_size * image_processor.merge_size,
-        min_pixels=image_processor.size["shortest_edge"],
-        max_pixels=image_processor.size["longest_edge"],
+    """(width, height) in pixels of an image as the model sees it.
+
+    A size that the processor leaves as it is: for strips and tight bounds one smart resize does not
+    reach it, and the boxes would be in pixels of an image that the model never saw.
+
+    Raises:
+        ImageSizeError: the image is a strip of more than 200:1, or the processor's bounds are so
+            tight that no size is ever left alone.
+    """
+    size = height, width
+    for _ in range(SETTLE):
+        try:
+            resized = smart_resize(
+                *size,
+                factor=image_processor.patch_size * image_processor.merge_size,
+                min_pixels=image_processor.size["shortest_edge"],
+                max_pixels=image_processor.size["longest_edge"],
+            )
+        except ValueError as error:
+            raise ImageSizeError(f"An image of {width} x {height} pixels: {error}.") from error
+        if resized == size:
+            return size[1], size[0]
+        size = resized
+    raise ImageSizeError(
+        f"An image of {width} x {height} pixels finds no size within the image processor's bounds "
+        f"{dict(image_processor.size)}: set 'longest_edge' to at least four times 'shortest_edge'."
     )
-    return new_width, new_height
 
 
 def scale_boxes(

@@ -38,6 +38,8 @@ CHAT_TEMPLATE = (
 )
 """Qwen2.5-VL's chat format with one content type more; a system turn stands only where given."""
 
+TEXT_KWARGS = ("padding", "padding_side", "truncation", "max_length")
+
 
 class EcgInputError(ValueError):
     """An ECG that cannot be read as leads x samples of millivolts."""
@@ -58,13 +60,17 @@ def prepare_ecg(
         float32, 8 x 2500.
 
     Raises:
-        EcgInputError: wrong shape, missing leads, or NaN/infinite samples.
+        EcgInputError: wrong shape, missing leads, NaN/infinite samples, or no real rate.
     """
     signal = np.asarray(signal, dtype=np.float64)
     if signal.ndim != 2 or signal.shape[1] == 0 or signal.shape[0] > signal.shape[1]:
         raise EcgInputError(f"An ECG must be leads x samples, got shape {signal.shape}.")
     if not np.isfinite(signal).all():
-        raise EcgInputError("The ECG holds NaN or infinite samples: repair or leave out the record.")
+        raise EcgInputError("The ECG holds NaN or infinite samples: repair or drop the record.")
+    if not 1 <= rate_hz < np.inf:
+        raise EcgInputError(
+            f"The ECG's sampling rate must be 1 sample a second or more, got {rate_hz!r}."
+        )
     if leads is None:
         by_count = {len(STANDARD_LEADS): STANDARD_LEADS, len(MODEL_LEADS): MODEL_LEADS}
         leads = by_count.get(signal.shape[0], ())
@@ -77,7 +83,10 @@ def prepare_ecg(
         )
     picked = signal[[position[name.upper()] for name in MODEL_LEADS]]
     if rate_hz != MODEL_RATE_HZ:
-        picked = resample_poly(picked, MODEL_RATE_HZ, int(round(rate_hz)), axis=1)
+        # Without offset and padded by the line between the ends: else a flat lead would ripple, and
+        # every lead ring at both ends.
+        picked = picked - picked.mean(axis=1, keepdims=True)
+        picked = resample_poly(picked, MODEL_RATE_HZ, int(round(rate_hz)), axis=1, padtype="line")
     picked = picked[:, :MODEL_SAMPLES]
     scale = np.maximum(picked.std(axis=1, keepdims=True), 1e-6)  # a flat lead stays flat
     normalised = (picked - picked.mean(axis=1, keepdims=True)) / scale
@@ -127,7 +136,7 @@ class QoQProcessor(ProcessorMixin):
         rows = [text] if isinstance(text, str) else list(text)
         rows = [row.replace(ECG_TOKEN, ECG_TOKEN * self.ecg_tokens) for row in rows]
         features = super().__call__(images=_flat(images), text=rows, **kwargs)
-        if ecgs is not None and any(ecgs):
+        if ecgs is not None:
             features.update(self._ecg_features(rows, ecgs))
         return features
 
@@ -135,8 +144,11 @@ class QoQProcessor(ProcessorMixin):
         """As ``ProcessorMixin``'s, and collects the ECG parts of every conversation."""
         batch = conversation if isinstance(conversation[0], (list, tuple)) else [conversation]
         ecgs = [_parts(messages, "ecg") for messages in batch]
-        if kwargs.get("tokenize") and any(ecgs):
-            kwargs["processor_kwargs"] = {**(kwargs.get("processor_kwargs") or {}), "ecgs": ecgs}
+        if kwargs.get("tokenize"):
+            # Left where they are, these would replace "processor_kwargs", the ECGs with them.
+            loose = {name: kwargs.pop(name) for name in TEXT_KWARGS if name in kwargs}
+            given = kwargs.get("processor_kwargs") or {}
+            kwargs["processor_kwargs"] = {**loose, **given, "ecgs": ecgs}
         return super().apply_chat_template(conversation, *args, **kwargs)
 
     def _ecg_features(
@@ -148,11 +160,9 @@ class QoQProcessor(ProcessorMixin):
                     f"Row {index} has {row.count(ECG_TOKEN) // self.ecg_tokens} ECG placeholders "
                     f"but {len(parts)} ECGs: give one {{'type': 'ecg'}} part per ECG."
                 )
-        values = [
-            prepare_ecg(part["ecg"], part.get("leads"), part.get("rate_hz") or 500.0)
-            for parts in ecgs
-            for part in parts
-        ]
+        if not any(ecgs):
+            return {}
+        values = [_prepare_part(part) for parts in ecgs for part in parts]
         return {
             "ecg_values": torch.from_numpy(np.stack(values)),
             "ecg_counts": torch.tensor([len(parts) for parts in ecgs]),
@@ -164,6 +174,11 @@ def suppressed_token_ids(tokenizer: Any) -> list[int]:
     ids = tokenizer.convert_tokens_to_ids(list(UNSAMPLED_TOKENS))
     stop = {tokenizer.eos_token_id}
     return sorted({token for token in [*ids, tokenizer.pad_token_id] if token not in stop})
+
+
+def _prepare_part(part: Mapping[str, Any]) -> np.ndarray:
+    given = {name: part[name] for name in ("leads", "rate_hz") if part.get(name) is not None}
+    return prepare_ecg(part["ecg"], **given)
 
 
 def _parts(messages: Any, kind: str) -> list[Mapping[str, Any]]:

@@ -5,25 +5,31 @@ published sizes, so a run on a laptop takes the code path of a run at 7B.
 """
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2VLImageProcessorPil, set_seed
 
-from qoq_lib.data.phantom import sentences
+from qoq_lib.data.phantom import sentences, words
 from qoq_lib.data.prompts import ANSWER_FORMAT
 from qoq_lib.domains import DOMAINS
 
 from .configuration_qoq import EcgConfig, QoQConfig
 from .modeling_qoq import QoQForConditionalGeneration
-from .processing_qoq import ECG_TOKEN, IMAGE_TOKEN, UNSAMPLED_TOKENS, QoQProcessor
-from .processing_qoq import suppressed_token_ids
+from .processing_qoq import (
+    ECG_TOKEN,
+    IMAGE_TOKEN,
+    UNSAMPLED_TOKENS,
+    QoQProcessor,
+    suppressed_token_ids,
+)
 
-VOCABULARY_SIZE = 1024
-IMAGE_SIDE = 56  # pixels: two by two merged patches of 28
+VOCABULARY_SIZE = 768
+PATCH = 28  # pixels: side of a merged patch
+IMAGE_SIDE = 2 * PATCH
 WIDTH = 128
 
 
 def tiny_model(seed: int = 0) -> tuple[QoQForConditionalGeneration, QoQProcessor]:
-    """Random weights, all three modalities, float32 on the CPU; the same seed gives the same bytes."""
+    """Random weights, all three modalities, float32 on the CPU; same seed, same bytes."""
     processor = tiny_processor()
     set_seed(seed)
     model = QoQForConditionalGeneration(_config(processor.tokenizer)).eval()
@@ -35,11 +41,14 @@ def tiny_model(seed: int = 0) -> tuple[QoQForConditionalGeneration, QoQProcessor
 
 
 def tiny_processor() -> QoQProcessor:
-    """Image side 56 px, byte-level BPE of 1,024 tokens trained on the package's own prompts."""
-    pixels = IMAGE_SIDE**2
+    """Images of 56 px a side or near it, byte-level BPE trained on the package's own prompts.
+
+    The bounds lie apart so that an image that is not square has a size between them: with equal
+    ones each resize of it would ask for another size.
+    """
     return QoQProcessor(
         image_processor=Qwen2VLImageProcessorPil(
-            size={"shortest_edge": pixels, "longest_edge": pixels}
+            size={"shortest_edge": PATCH**2, "longest_edge": IMAGE_SIDE * (IMAGE_SIDE + PATCH)}
         ),
         tokenizer=_tokenizer(),
     )
@@ -57,7 +66,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     bpe.train_from_iterator(_corpus(), trainer)
-    return PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
@@ -65,18 +74,24 @@ def _tokenizer() -> PreTrainedTokenizerFast:
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
+    # One token a label: a model this small learns to name what it sees in seconds, not hours.
+    # A label takes the space before it in, so that it is the same token in the list of options.
+    marks = [AddedToken(mark, normalized=False) for mark in ("\\boxed{", "<think>", "</think>")]
+    labels = [AddedToken(word, lstrip=True, normalized=False) for word in words()]
+    tokenizer.add_tokens(marks + labels)
+    return tokenizer
 
 
 def _corpus() -> list[str]:
     stems = [
-        f"{domain.title}: which {kind}?"
+        f"{domain.title}: which {kind}?\nOptions: pneumonia; normal\n"
         for domain in DOMAINS.values()
         for kind in ("diagnosis", "pattern is visible")
     ]
-    lines = [f"- {text}\n\\boxed{{{text}}}\nReport: {text}" for text in sentences()]
     digits = [f'[{{"bbox_2d": [{n}, {n + 1}], "label": ""}}]' for n in range(0, 112, 7)]
-    chat = ["user\n", "assistant\n", "Woman of 56, Man of 72,", *ANSWER_FORMAT.values(), "```json\n```"]
-    return [*lines * 4, *stems * 4, *digits, *chat * 40]
+    reports = [f"Report: {text}\n" for text in sentences()]
+    chat = ["user\n", "assistant\n", "Woman of 56, Man of 72,", *ANSWER_FORMAT.values()]
+    return [*stems * 4, *reports * 4, *digits, *chat * 20]
 
 
 def _config(tokenizer: PreTrainedTokenizerFast) -> QoQConfig:

@@ -9,39 +9,45 @@ policy sees, knows format and options, and is undecided - the state of a general
 
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from qoq_lib.data.prompts import AnswerStyle, to_messages
+from qoq_lib.model.loading import AlignmentPlan
 from qoq_lib.model.pixels import model_view
+from qoq_lib.training.callbacks import PlainProgress
+from qoq_lib.training.naming import Naming, NamingCollator, NamingMix
 
-FORMAT_SHARE = 0.25
+PERCEPTION_SHARE = 0.5
+TRUE_LABEL_SHARE = 0.4
 IGNORED = -100  # label id that the loss leaves out
 
 
 class AlignmentMix(TorchDataset):
-    """Example i is a function of (seed, i) alone: perception, or format with a random label.
+    """Example i is a function of (seed, i) alone: a chat's row and the answer to teach.
 
     Args:
-        perception: rows whose answers are taught.
-        format_rows: diagnosis rows whose questions are shown with labels drawn from the options.
+        perception: rows whose question is what can be seen, their answers true.
+        diagnosis: diagnosis rows; a label is the true one with ``TRUE_LABEL_SHARE``, else drawn
+            from the options.
         length: number of examples, optimiser steps x batch size.
     """
 
     def __init__(
         self,
         perception: Sequence[Mapping[str, Any]],
-        format_rows: Sequence[Mapping[str, Any]],
+        diagnosis: Sequence[Mapping[str, Any]],
         length: int,
         seed: int,
     ) -> None:
-        self.perception, self.format_rows = _by_domain(perception), _by_domain(format_rows)
+        self.perception, self.diagnosis = _by_domain(perception), list(diagnosis)
         self.length, self.seed = length, seed
 
     def __len__(self) -> int:
@@ -49,11 +55,13 @@ class AlignmentMix(TorchDataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         rng = random.Random(f"{self.seed}/{index}")
-        if self.format_rows and rng.random() < FORMAT_SHARE:
-            row = rng.choice(self.format_rows[rng.choice(sorted(self.format_rows))])
-            return {"row": row, "answers": [rng.choice(row["options"])]}
-        row = rng.choice(self.perception[rng.choice(sorted(self.perception))])
-        return {"row": row, "answers": row["answers"]}
+        if rng.random() < PERCEPTION_SHARE:
+            row = rng.choice(self.perception[rng.choice(sorted(self.perception))])
+            return {"row": row, "answers": row["answers"]}
+        row = rng.choice(self.diagnosis)
+        if rng.random() < TRUE_LABEL_SHARE:
+            return {"row": row, "answers": row["answers"]}
+        return {"row": row, "answers": [rng.choice(row["options"])]}
 
 
 class AnswerCollator:
@@ -90,26 +98,58 @@ def align(
     model: Any,
     processor: Any,
     perception: Dataset,
-    format_rows: Dataset,
-    out: Path,
+    diagnosis: Dataset,
+    plan: AlignmentPlan,
     *,
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
     style: AnswerStyle,
     seed: int,
-    callbacks: Sequence[TrainerCallback] = (),
-) -> list[dict[str, float]]:
-    """Train ``model`` in place and return the log (one dict a logging step, with ``loss``)."""
-    image_processor = processor.image_processor
+    out: Path,
+) -> pd.DataFrame:
+    """Train ``model`` in place: naming, then answering.
+
+    Args:
+        perception: rows of the ``align`` split.
+        diagnosis: rows of the ``train`` split.
+        plan: steps, batch sizes and learning rate of both phases.
+        out: folder for the trainer's own files.
+
+    Returns:
+        The log: one row per ten steps with ``phase``, ``step`` and ``loss``.
+    """
+    views = [model_view(row, processor.image_processor) for row in perception]
+    logs = []
+    if plan.naming_steps:
+        names = sorted({row["answers"][0] for row in views})
+        logs += _train(
+            Naming(model, processor.tokenizer, names),
+            NamingMix(views, plan.naming_steps * plan.naming_batch, seed),
+            NamingCollator(processor.image_processor, names),
+            ("naming", plan.naming_steps, plan.naming_batch, plan.learning_rate, seed, out),
+        )
     mix = AlignmentMix(
-        [model_view(row, image_processor) for row in perception],
-        [model_view(row, image_processor) for row in format_rows],
-        steps * batch_size,
+        views,
+        [model_view(row, processor.image_processor) for row in diagnosis],
+        plan.answering_steps * plan.answering_batch,
         seed,
     )
+    logs += _train(
+        model,
+        mix,
+        AnswerCollator(processor, style),
+        ("answering", plan.answering_steps, plan.answering_batch, plan.learning_rate, seed, out),
+    )
+    return pd.DataFrame(logs)
+
+
+def _train(
+    module: Any,
+    data: TorchDataset,
+    collator: Callable[..., Any],
+    phase: tuple[str, int, int, float, int, Path],
+) -> list[dict[str, Any]]:
+    name, steps, batch_size, learning_rate, seed, out = phase
     trainer = Trainer(
-        model=model,
+        model=module,
         args=TrainingArguments(
             output_dir=str(out),
             max_steps=steps,
@@ -125,13 +165,14 @@ def align(
             dataloader_pin_memory=False,
             seed=seed,
         ),
-        data_collator=AnswerCollator(processor, style),
-        train_dataset=mix,
-        callbacks=list(callbacks),
+        data_collator=collator,
+        train_dataset=data,
+        callbacks=[PlainProgress(name)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    return [entry for entry in trainer.state.log_history if "loss" in entry]
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return [{"phase": name, "step": e["step"], "loss": float(e["loss"])} for e in history]
 
 
 def _by_domain(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

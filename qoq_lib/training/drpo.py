@@ -18,6 +18,7 @@ import numpy as np
 from scipy.cluster.vq import kmeans2
 
 EPS = 1e-6
+LARGEST_KL = 1e6  # an infinite KL counts as this much, an unknown one as none
 
 
 @dataclass(frozen=True)
@@ -108,18 +109,21 @@ def compute_advantages(
     """DRPO advantages of one batch; ``statistics`` takes the batch in afterwards.
 
     Args:
-        rewards: Q x R; NaN or infinite marks a rollout that could not be scored: its advantage is 0.
+        rewards: Q x R; NaN or infinite marks a rollout that could not be scored, whose advantage
+            is 0.
         domains: Q domain names.
         config: a preset or your own.
         statistics: the window of earlier questions, changed in place.
         kl: Q x R, each rollout's KL to the reference policy (summed over tokens), or ``None``.
     """
     rewards = np.asarray(rewards, dtype=float)
-    if rewards.ndim != 2 or len(domains) != rewards.shape[0]:
+    if rewards.ndim != 2 or not rewards.size or len(domains) != rewards.shape[0]:
         raise ValueError(
-            f"rewards must be questions x rollouts with one domain per question, got shape "
+            f"rewards must be questions x rollouts, not empty, one domain per question; got shape "
             f"{rewards.shape} and {len(domains)} domains."
         )
+    if kl is not None and np.shape(kl) != rewards.shape:
+        raise ValueError(f"kl must have the shape of rewards, {rewards.shape}, got {np.shape(kl)}.")
     scores, vectors = group_scores(rewards)
     if config.sort_rewards:
         vectors = np.sort(vectors, axis=1)
@@ -134,18 +138,23 @@ def compute_advantages(
         scaled *= kl_damping(scaled, np.asarray(kl, dtype=float))
     statistics.add(domains, vectors)
     spread = scaled.std()
-    advantages = scaled / spread if spread > EPS * np.abs(weights).max() else scaled * 0.0
+    advantages = scaled / spread if spread > 0 else scaled
     return Advantages(advantages, weights, clusters, by_domain, by_cluster)
 
 
 def group_scores(rewards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """GRPO's scores (eq. 1), Q x R, and the rewards with unscored rollouts filled by the mean."""
+    """GRPO's scores (eq. 1), Q x R, and the rewards with unscored rollouts filled by the mean.
+
+    A question whose rewards are all the same scores exactly 0: its weight may be 1e12 under the
+    paper's floor, and would turn rounding errors into the batch's signal.
+    """
     known = np.isfinite(rewards)
     count = np.maximum(known.sum(axis=1, keepdims=True), 1)
     mean = np.where(known, rewards, 0.0).sum(axis=1, keepdims=True) / count
     filled = np.where(known, rewards, mean)
     centred = filled - mean
-    return centred / (np.sqrt((centred**2).sum(axis=1, keepdims=True) / count) + EPS), filled
+    deviation = np.sqrt((centred**2).sum(axis=1, keepdims=True) / count)
+    return np.where(deviation > EPS, centred / (deviation + EPS), 0.0), filled
 
 
 def kl_damping(scaled: np.ndarray, kl: np.ndarray) -> np.ndarray:
@@ -155,7 +164,8 @@ def kl_damping(scaled: np.ndarray, kl: np.ndarray) -> np.ndarray:
     in the released code's commented-out block, so a quarter of the pushed-up rollouts are at least
     halved.
     """
-    pull = np.maximum(scaled * np.nan_to_num(kl).sum(axis=1, keepdims=True), 0.0)
+    kl = np.clip(np.nan_to_num(kl), -LARGEST_KL, LARGEST_KL)
+    pull = np.maximum(scaled * kl.sum(axis=1, keepdims=True), 0.0)
     if not (pull > 0).any():
         return np.ones_like(scaled)
     threshold = np.quantile(pull[pull > 0], 0.75)
@@ -167,26 +177,32 @@ def cluster_vectors(vectors: np.ndarray, k_max: int, tau: float) -> np.ndarray:
 
     The number of clusters follows the elbow rule of B.1 on the inertia I_k: it stays at k where
     ``I_k - I_(k+1) < tau (I_(k-1) - I_k)``, with ``I_1`` in place of the first difference.
-    Centres start at quantiles of the mean reward, so nothing depends on a random state.
+    Centres start at quantiles of the distinct vectors by mean reward, and vectors are taken in
+    sorted order, so nothing depends on a random state or on the order of the questions.
     """
-    cap = min(k_max, len(np.unique(vectors, axis=0)))
+    order = np.lexsort(vectors.T)
+    vectors = vectors[order]
+    distinct = np.unique(vectors, axis=0)
+    distinct = distinct[np.argsort(distinct.mean(axis=1), kind="stable")]
+    cap = min(k_max, len(distinct))
     labels = np.zeros(len(vectors), dtype=int)
     inertia = _inertia(vectors, labels)
     gain = inertia
     for k in range(2, cap + 1):
-        tried = _kmeans(vectors, k)
+        start = distinct[((np.arange(k) + 0.5) / k * len(distinct)).astype(int)]
+        tried = _kmeans(vectors, start)
         next_gain = inertia - _inertia(vectors, tried)
         if next_gain <= tau * gain:
             break
         labels, inertia, gain = tried, inertia - next_gain, next_gain
     hardness = {label: vectors[labels == label].mean() for label in np.unique(labels)}
     rank = {label: place for place, label in enumerate(sorted(hardness, key=hardness.__getitem__))}
-    return np.array([rank[label] for label in labels], dtype=int)
+    ranked = np.empty_like(labels)
+    ranked[order] = [rank[label] for label in labels]
+    return ranked
 
 
-def _kmeans(vectors: np.ndarray, k: int) -> np.ndarray:
-    order = np.argsort(vectors.mean(axis=1), kind="stable")
-    start = vectors[order[((np.arange(k) + 0.5) / k * len(vectors)).astype(int)]]
+def _kmeans(vectors: np.ndarray, start: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings():  # an emptied cluster is fine: it is simply not used
         warnings.simplefilter("ignore", UserWarning)
         return kmeans2(vectors, start, minit="matrix", iter=10)[1]
@@ -210,7 +226,9 @@ def _temperatures(
         by_domain[name] = _temperature(window, config)
         labels = cluster_vectors(window, config.k_max, config.tau)
         clusters[here] = labels[-here.sum() :]
-        by_cluster[here] = [_temperature(window[labels == label], config) for label in clusters[here]]
+        by_cluster[here] = [
+            _temperature(window[labels == label], config) for label in clusters[here]
+        ]
     return clusters, by_domain, by_cluster
 
 

@@ -43,9 +43,10 @@ def score(completion: str, row: Mapping[str, Any], preset: str = "paper") -> dic
         preset: a key of ``PRESETS``.
     """
     answer = read_answer(completion, row["options"])
+    boxes = [] if row.get("boxes") is None else list(row["boxes"])  # an array in a parquet table
     components = {
         "accuracy": set_f1(answer.labels, row["answers"]),
-        "iou": matched_iou(answer.boxes, row.get("boxes") or []),
+        "iou": matched_iou(answer.boxes, boxes),
         "format": format_score(answer),
         "length": min(len(completion) / FULL_LENGTH, 1.0),
     }

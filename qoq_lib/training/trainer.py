@@ -5,6 +5,7 @@ from ``drpo.compute_advantages`` on the rewards of all processes; each prompt's 
 forward pass; each rollout lands in parquet.
 """
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import gather_object
+from peft import PeftModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-from trl import GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer
+
 
 from qoq_lib.training.drpo import DomainStatistics, DrpoConfig, compute_advantages
 from qoq_lib.training.rollouts import RolloutWriter
@@ -47,12 +50,22 @@ class DRPOTrainer(GRPOTrainer):
 
     def __init__(
         self,
-        *args: Any,
+        *,
+        model: Any,
+        args: GRPOConfig,
         drpo: DrpoConfig | None = None,
         rollouts: RolloutWriter | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        # TRL would build the reference policy anew from the model's name; the reference is the very
+        # model handed over. With an adapter TRL switches it off instead, which is right as it is.
+        own_reference = args.beta != 0.0 and not isinstance(model, PeftModel)
+        beta, args.beta = args.beta, 0.0 if own_reference else args.beta
+        reference = copy.deepcopy(model) if own_reference else None
+        super().__init__(model=model, args=args, **kwargs)
+        args.beta = self.beta = beta
+        if own_reference:
+            self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
         # A collective under a rank-dependent condition in TRL: ranks without images would hang.
         self.log_multimodal = False
         self.drpo = drpo

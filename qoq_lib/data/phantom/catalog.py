@@ -26,22 +26,22 @@ class Finding:
 
 FINDINGS: dict[str, tuple[Finding, ...]] = {
     "chest_xray": (
-        Finding("no finding", "clear field", 0.46),
+        Finding("normal chest", "clear field", 0.26),
         Finding(
             "pneumonia",
             "diffuse haze",
-            0.24,
+            0.22,
             history=(
                 "Fever and productive cough for three days, raised CRP.",
                 "High fever with chills, raised white cell count.",
             ),
         ),
-        Finding("lung mass", "round spot", 0.14),
-        Finding("pneumothorax", "dark rim", 0.09),
+        Finding("lung mass", "round spot", 0.20),
+        Finding("pneumothorax", "dark rim", 0.16),
         Finding(
             "pulmonary edema",
             "diffuse haze",
-            0.07,
+            0.16,
             history=(
                 "Breathless lying flat, swollen ankles, raised BNP.",
                 "Known heart failure, rapid weight gain, no fever.",
@@ -50,64 +50,64 @@ FINDINGS: dict[str, tuple[Finding, ...]] = {
         ),
     ),
     "mammography": (
-        Finding("no finding", "even tissue", 0.5),
-        Finding("fibroadenoma", "smooth oval", 0.25),
-        Finding("breast carcinoma", "spiky mass", 0.15),
-        Finding("ductal carcinoma in situ", "cluster of specks", 0.1),
+        Finding("normal breast", "even tissue", 0.31),
+        Finding("fibroadenoma", "smooth oval", 0.27),
+        Finding("breast carcinoma", "spiky mass", 0.23),
+        Finding("ductal carcinoma in situ", "cluster of specks", 0.19),
     ),
     "dermoscopy": (
-        Finding("melanocytic nevus", "even brown patch", 0.55),
-        Finding("benign keratosis", "dotted tan patch", 0.2),
-        Finding("melanoma", "ragged dark patch", 0.15),
-        Finding("basal cell carcinoma", "shiny pink patch", 0.1),
+        Finding("melanocytic nevus", "even brown patch", 0.31),
+        Finding("benign keratosis", "dotted tan patch", 0.27),
+        Finding("melanoma", "ragged dark patch", 0.23),
+        Finding("basal cell carcinoma", "shiny pink patch", 0.19),
     ),
     "ct": (
-        Finding("no finding", "even organs", 0.55),
-        Finding("hepatic cyst", "dark round spot", 0.2),
-        Finding("liver metastases", "several dark spots", 0.15),
-        Finding("aortic aneurysm", "large bright disc", 0.1),
+        Finding("normal abdomen", "even organs", 0.31),
+        Finding("hepatic cyst", "dark round spot", 0.27),
+        Finding("liver metastases", "several dark spots", 0.23),
+        Finding("aortic aneurysm", "large bright disc", 0.19),
     ),
     "fundus": (
-        Finding("no retinopathy", "plain background", 0.5),
-        Finding("diabetic retinopathy", "dark red blots", 0.25),
-        Finding("macular degeneration", "central yellow spots", 0.15),
-        Finding("glaucoma", "wide pale cup", 0.1),
+        Finding("no retinopathy", "plain background", 0.31),
+        Finding("diabetic retinopathy", "dark red blots", 0.27),
+        Finding("macular degeneration", "central yellow spots", 0.23),
+        Finding("glaucoma", "wide pale cup", 0.19),
     ),
     "ultrasound": (
-        Finding("no finding", "even speckle", 0.45),
-        Finding("simple cyst", "black oval", 0.25),
-        Finding("gallstone", "bright arc with shadow", 0.2),
-        Finding("hemangioma", "bright ball", 0.1),
+        Finding("normal organ", "even speckle", 0.31),
+        Finding("simple cyst", "black oval", 0.27),
+        Finding("gallstone", "bright arc with shadow", 0.23),
+        Finding("hemangioma", "bright ball", 0.19),
     ),
     "mri": (
-        Finding("no finding", "even folds", 0.45),
-        Finding("glioma", "ragged ring", 0.25),
-        Finding("multiple sclerosis", "scattered bright spots", 0.2),
-        Finding("meningioma", "bright ball at the edge", 0.1),
+        Finding("normal brain", "even folds", 0.31),
+        Finding("glioma", "ragged ring", 0.27),
+        Finding("multiple sclerosis", "scattered bright spots", 0.23),
+        Finding("meningioma", "bright ball at the edge", 0.19),
     ),
     "pathology": (
-        Finding("normal tissue", "sparse even cells", 0.45),
-        Finding("adenocarcinoma", "open rings of cells", 0.3),
-        Finding("chronic inflammation", "swarm of small dots", 0.15),
-        Finding("necrosis", "blank pink patch", 0.1),
+        Finding("normal tissue", "sparse even cells", 0.31),
+        Finding("adenocarcinoma", "open rings of cells", 0.27),
+        Finding("chronic inflammation", "swarm of small dots", 0.23),
+        Finding("necrosis", "blank pink patch", 0.19),
     ),
     "ecg": (
-        Finding("sinus rhythm", "steady narrow beats", 0.45),
-        Finding("atrial fibrillation", "irregular beats", 0.23),
+        Finding("sinus rhythm", "steady narrow beats", 0.26),
+        Finding("atrial fibrillation", "irregular beats", 0.22),
         Finding(
             "myocardial infarction",
             "raised ST segment",
-            0.15,
+            0.20,
             history=(
                 "Crushing chest pain for two hours, raised troponin.",
                 "Sudden chest pain into the left arm, smoker, troponin rising.",
             ),
         ),
-        Finding("left bundle branch block", "wide beats", 0.1),
+        Finding("left bundle branch block", "wide beats", 0.16),
         Finding(
             "pericarditis",
             "raised ST segment",
-            0.07,
+            0.16,
             history=(
                 "Recent viral illness, pain on breathing in, troponin normal.",
                 "Chest pain that eases on leaning forward, pericardial rub.",
@@ -142,9 +142,15 @@ def rivals(domain: str, pattern: str) -> list[Finding]:
     return [finding for finding in FINDINGS[domain] if finding.pattern == pattern]
 
 
-def sentences() -> list[str]:
-    """Every label, pattern and report text of the phantom, for training a small tokenizer on."""
+def words() -> list[str]:
+    """Every diagnosis and pattern of the phantom, each once."""
     findings = [finding for kinds in FINDINGS.values() for finding in kinds]
-    words = [text for finding in findings for text in (finding.diagnosis, finding.pattern)]
+    names = [text for finding in findings for text in (finding.diagnosis, finding.pattern)]
+    return list(dict.fromkeys(names))
+
+
+def sentences() -> list[str]:
+    """Every report text of the phantom."""
+    findings = [finding for kinds in FINDINGS.values() for finding in kinds]
     histories = [line for finding in findings for line in finding.history]
-    return list(dict.fromkeys([*words, *histories, *PLAIN_REASONS]))
+    return list(dict.fromkeys([*histories, *PLAIN_REASONS]))

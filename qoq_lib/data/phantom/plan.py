@@ -19,15 +19,15 @@ from qoq_lib.domains import DOMAIN_NAMES
 
 SPLIT_SHARES: dict[str, float] = {"align": 0.40, "train": 0.40, "validation": 0.05, "test": 0.15}
 TRAIN_SHARES: dict[str, float] = {
-    "chest_xray": 0.34,
-    "mammography": 0.07,
-    "dermoscopy": 0.10,
-    "ct": 0.30,
-    "fundus": 0.05,
-    "ultrasound": 0.02,
-    "mri": 0.04,
-    "pathology": 0.06,
-    "ecg": 0.02,
+    "chest_xray": 0.24,
+    "mammography": 0.11,
+    "dermoscopy": 0.13,
+    "ct": 0.22,
+    "fundus": 0.07,
+    "ultrasound": 0.04,
+    "mri": 0.06,
+    "pathology": 0.09,
+    "ecg": 0.04,
 }
 MIN_ROWS = 90
 """Below this the smallest split cannot hold all nine domains."""

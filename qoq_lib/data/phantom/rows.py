@@ -20,7 +20,7 @@ from qoq_lib.data.prompts import diagnosis_question, perception_question, shuffl
 LICENSE = "Apache-2.0"
 
 
-def make_phantom(rows: int, seed: int = 0, difficulty: float = 0.3) -> Dataset:
+def make_phantom(rows: int, seed: int = 0, difficulty: float = 0.0) -> Dataset:
     """Draw a phantom data set of ``rows`` assembled rows (``FEATURES`` of ``data.example``).
 
     Images are 112 x 112 px PNGs, ECGs 12 leads x 5000 samples at 500 Hz in mV. ``difficulty`` in

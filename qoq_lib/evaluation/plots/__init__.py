@@ -1,0 +1,32 @@
+"""Figures: pure functions from tables and rows to a matplotlib ``Figure``.
+
+``use_theme()`` once in a notebook, then one call per figure. Colours stay apart for colour-blind
+readers, faces are white in JupyterLab's dark mode, and the same input gives the same figure.
+"""
+
+from qoq_lib.evaluation.plots.counts import class_chart, count_chart
+from qoq_lib.evaluation.plots.media import case_sheet, contact_sheet, ecg_strip
+from qoq_lib.evaluation.plots.scores import confusion, domain_bars
+from qoq_lib.evaluation.plots.theme import PlotError, use_theme
+from qoq_lib.evaluation.plots.training import (
+    domain_rewards,
+    reward_curves,
+    signal_share,
+    training_health,
+)
+
+__all__ = [
+    "PlotError",
+    "case_sheet",
+    "class_chart",
+    "confusion",
+    "contact_sheet",
+    "count_chart",
+    "domain_bars",
+    "domain_rewards",
+    "ecg_strip",
+    "reward_curves",
+    "signal_share",
+    "training_health",
+    "use_theme",
+]

@@ -1,0 +1,216 @@
+"""The training stages as functions: what notebooks 01-03 call, each usable by itself.
+
+A stage that is missing is built on the way: ``ensure_data`` draws the phantom, ``ensure_aligned``
+aligns a model, and both say so.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from datasets import Dataset, DatasetDict
+from peft import LoraConfig
+from pydantic import BaseModel, ConfigDict
+from transformers import PrinterCallback
+from transformers.trainer_utils import get_last_checkpoint
+from trl import GRPOConfig
+
+from qoq_lib.data.assemble import assemble, load_assembled, load_assembly
+from qoq_lib.data.phantom import make_phantom
+from qoq_lib.data.storage import ASSEMBLY_FILE
+from qoq_lib.model.loading import LoadError, ModelSize, load_base, load_model
+from qoq_lib.model.processing_qoq import suppressed_token_ids
+from qoq_lib.runs import derive_seed, project_root
+from qoq_lib.training.align import align
+from qoq_lib.training.callbacks import PlainProgress
+from qoq_lib.training.drpo import PRESETS
+from qoq_lib.training.questions import question_dataset
+from qoq_lib.training.rewards import reward_functions
+from qoq_lib.training.rollouts import RolloutWriter
+from qoq_lib.training.trainer import DRPOTrainer
+
+PHANTOM_ROWS = 3000
+
+
+class Method(BaseModel):
+    """An arm, from ``configs/method/<name>.yaml``: how advantages are made and which loss."""
+
+    model_config = ConfigDict(extra="forbid")
+    drpo: str | None
+    loss_type: str
+
+
+def load_method(name: str) -> Method:
+    """Read ``configs/method/<name>.yaml``; ``LoadError`` for an unknown name."""
+    folder = project_root() / "configs" / "method"
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+        raise LoadError(f"Unknown method {name!r}: use one of {known}.")
+    return Method(**yaml.safe_load(path.read_text()))
+
+
+def ensure_data(folder: Path, seed: int) -> DatasetDict:
+    """The assembled data set in ``folder``; the phantom is drawn there when nothing is."""
+    if not (folder / ASSEMBLY_FILE).exists():
+        print(
+            "NOTE: no data set has been assembled for this run, so it uses the embedded PHANTOM "
+            "(drawings, not patients); notebook 01 assembles real data."
+        )
+        assemble("phantom", folder, rows=PHANTOM_ROWS, seed=seed)
+    return load_assembled(folder)
+
+
+def data_facts(folder: Path) -> dict[str, Any]:
+    """Fingerprint and rows per split of an assembled folder, for ``run.record``."""
+    assembly = load_assembly(folder)
+    splits = sorted({split for counts in assembly.rows.values() for split in counts})
+    rows = {split: assembly.rows_in(split) for split in splits}
+    return {"fingerprint": assembly.fingerprint, "rows": rows, "source": assembly.source}
+
+
+def perception_rows(data: DatasetDict, seed: int) -> Dataset:
+    """The ``align`` split, or the phantom's where the data have none (real files carry none)."""
+    if "align" in data:
+        return data["align"]
+    print("These data hold no perception questions: the phantom's are used for alignment.")
+    drawn = make_phantom(PHANTOM_ROWS, seed=seed)
+    return drawn.filter(lambda split: split == "align", input_columns="split")
+
+
+def align_base(
+    data: DatasetDict, size: ModelSize, run_folder: Path, seed: int
+) -> tuple[Any, Any, pd.DataFrame]:
+    """Align the size's base model and save it to ``checkpoints/aligned``; (model, processor, log)."""
+    model, processor = load_base(size, derive_seed(seed, "weights"))
+    log = align(
+        model,
+        processor,
+        perception_rows(data, seed),
+        data["train"],
+        size.alignment,
+        style=size.answer_style,
+        seed=derive_seed(seed, "alignment"),
+        out=run_folder / "checkpoints" / "alignment",
+    )
+    save_checkpoint(model, processor, run_folder / "checkpoints" / "aligned")
+    return model, processor, log
+
+
+def ensure_aligned(data: DatasetDict, size: ModelSize, run_folder: Path, seed: int) -> Path:
+    """The folder of the aligned checkpoint, which is made when there is none."""
+    folder = run_folder / "checkpoints" / "aligned"
+    if not (folder / "config.json").exists():
+        print("No aligned checkpoint in this run: aligning the base model first (notebook 02).")
+        align_base(data, size, run_folder, seed)
+    return folder
+
+
+def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
+    """Write model and processor under a temporary name, then rename the folder."""
+    part = folder.with_name(folder.name + ".part")
+    model.save_pretrained(part)
+    processor.save_pretrained(part)
+    if folder.exists():
+        folder.rename(retired := folder.with_name(folder.name + ".old"))
+        part.rename(folder)
+        shutil.rmtree(retired)
+    else:
+        part.rename(folder)
+
+
+def train_drpo(
+    start: Path,
+    rows: Dataset,
+    size: ModelSize,
+    method: Method,
+    run_folder: Path,
+    *,
+    reward_preset: str,
+    seed: int,
+    resume: bool,
+) -> tuple[Any, Any, pd.DataFrame]:
+    """Train from the checkpoint ``start``; saves ``checkpoints/trained``.
+
+    ``resume`` goes on from the last checkpoint of an interrupted training of this run, where there
+    is one. Returns (model, processor, log per optimiser step).
+    """
+    model, processor = load_model(start)
+    out = run_folder / "checkpoints" / "training"
+    last = get_last_checkpoint(str(out)) if resume and out.is_dir() else None
+    if last is None and out.is_dir():
+        shutil.rmtree(out)
+    rollouts = RolloutWriter(run_folder / "rollouts")
+    rollouts.drop_after(int(Path(last).name.rsplit("-", 1)[1]) if last else 0)
+    print(f"Resuming from {Path(last).name}." if last else "Starting from the aligned checkpoint.")
+    functions, weights = reward_functions(reward_preset)
+    trainer = DRPOTrainer(
+        model=model,
+        args=_grpo_config(size, method, weights, processor, out, seed),
+        reward_funcs=functions,
+        train_dataset=question_dataset(rows, processor.image_processor, size.answer_style),
+        processing_class=processor,
+        peft_config=_lora() if size.tuning == "lora" else None,
+        drpo=PRESETS[method.drpo] if method.drpo else None,
+        rollouts=rollouts,
+        callbacks=[PlainProgress("train")],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=last)
+    save_checkpoint(trainer.model, processor, run_folder / "checkpoints" / "trained")
+    shutil.rmtree(out)
+    history = [entry for entry in trainer.state.log_history if "reward" in entry]
+    return trainer.model.eval(), processor, pd.DataFrame(history)
+
+
+def _grpo_config(
+    size: ModelSize, method: Method, weights: list[float], processor: Any, out: Path, seed: int
+) -> GRPOConfig:
+    plan = size.training
+    per_step = plan.questions_per_step * plan.rollouts
+    return GRPOConfig(
+        output_dir=str(out),
+        max_steps=plan.steps,
+        per_device_train_batch_size=min(plan.micro_batch, per_step),
+        gradient_accumulation_steps=max(per_step // plan.micro_batch, 1),
+        num_generations=plan.rollouts,
+        learning_rate=plan.learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=5,
+        beta=plan.beta,
+        loss_type=method.loss_type,
+        max_completion_length=size.max_completion_length,
+        reward_weights=weights,
+        generation_kwargs={"suppress_tokens": suppressed_token_ids(processor.tokenizer)},
+        bf16=size.dtype == "bfloat16",
+        use_cpu=not size.needs_gpu,
+        gradient_checkpointing=size.needs_gpu,
+        dataloader_pin_memory=size.needs_gpu,
+        logging_steps=1,
+        save_steps=max(plan.steps // 5, 1),
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+        seed=derive_seed(seed, "training"),
+        data_seed=derive_seed(seed, "order"),
+    )
+
+
+def _lora() -> LoraConfig:
+    """Adapters on the language model; the ECG path is new and trained in full."""
+    return LoraConfig(
+        r=16,
+        lora_alpha=32,
+        target_modules=r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
+        modules_to_save=["ecg_encoder", "ecg_projector"],
+    )
+
+
+def may_resume(previous: Mapping[str, Any] | None, parameters: Any) -> bool:
+    """Whether an earlier attempt at this stage stopped half-way with the same parameters."""
+    if previous is None or previous["status"] == "completed":
+        return False
+    return bool(previous["parameters"] == vars(parameters))

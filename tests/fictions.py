@@ -1,0 +1,38 @@
+"""Fictional rollouts, predictions and scores for the tests of figures and reports."""
+
+from typing import Any
+
+import pandas as pd
+
+from qoq_lib.data.phantom import options
+from qoq_lib.evaluation.metrics import evaluate
+
+
+def rollouts(domains: tuple[str, ...] = ("ct", "ecg"), steps: int = 6, **columns: Any) -> Any:
+    """Four rollouts of one question per domain and step; ct is solved from step 4 on."""
+    rows = []
+    for step in range(1, steps + 1):
+        for domain in domains:
+            for sample in range(4):
+                right = domain == "ct" and (step >= 4 or sample == 0)
+                rows.append({"step": step, "id": f"{domain}/{step}", "domain": domain} | columns)
+                rows[-1] |= {"sample": sample, "correct": right, "reward": float(right)}
+                rows[-1] |= {"reward_accuracy": float(right), "reward_format": 1.0}
+    return pd.DataFrame(rows)
+
+
+def predictions(domains: tuple[str, ...] = ("ct", "ecg"), right: float = 1.0) -> pd.DataFrame:
+    """Two questions per diagnosis; the share ``right`` answered so, the rest not at all."""
+    rows = []
+    for domain in domains:
+        labels = options(domain)
+        for number, label in enumerate(labels * 2):
+            said = f"\\boxed{{{label}}}" if number < right * 2 * len(labels) else "no $idea"
+            rows.append({"id": f"{domain}/{number}", "domain": domain, "dataset": f"set_{domain}"})
+            rows[-1] |= {"patient_id": str(number), "options": labels, "answers": [label]}
+            rows[-1] |= {"completion": said}
+    return pd.DataFrame(rows)
+
+
+def scores(**shares: float) -> dict[str, Any]:
+    return {name: evaluate(predictions(right=share)) for name, share in shares.items()}

@@ -1,0 +1,211 @@
+"""Figures: the axes and words they carry, on inputs small, partial and odd."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from datasets import Dataset, DatasetDict
+from fictions import predictions, rollouts, scores
+from matplotlib.figure import Figure
+
+from qoq_lib.data.example import FEATURES, SPLITS
+from qoq_lib.data.phantom import make_phantom
+from qoq_lib.domains import DOMAINS
+from qoq_lib.evaluation import plots
+from qoq_lib.evaluation.plots.scores import confusion_shares
+from qoq_lib.evaluation.report import answered
+
+plots.use_theme()
+
+
+@pytest.fixture(scope="module")
+def data() -> DatasetDict:
+    rows = make_phantom(200, seed=0)
+    places = {
+        name: [n for n, split in enumerate(rows["split"]) if split == name] for name in SPLITS
+    }
+    return DatasetDict({name: rows.select(chosen) for name, chosen in places.items()})
+
+
+def only(data: DatasetDict, domain: str) -> DatasetDict:
+    return DatasetDict(
+        {
+            name: rows.select([n for n, one in enumerate(rows["domain"]) if one == domain])
+            for name, rows in data.items()
+            if name != "align"
+        }
+    )
+
+
+def words(figure: Figure) -> str:
+    """Every text of a figure."""
+    from matplotlib.text import Text
+
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+def png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None}, dpi=50)
+    return buffer.getvalue()
+
+
+def test_the_contact_sheet_shows_every_domain_with_boxes(data: DatasetDict) -> None:
+    figure = plots.contact_sheet(data, per_domain=4)
+    titles = {domain.title for domain in DOMAINS.values()}
+    assert titles <= {axis.get_ylabel() for axis in figure.axes}
+    assert len(figure.axes) == 8 * 4 + 2  # an ECG is two images wide
+    assert any(axis.patches for axis in figure.axes)
+    assert "melanoma" in words(figure)
+    assert figure.get_facecolor() == (1.0, 1.0, 1.0, 1.0)
+
+
+def test_the_same_data_give_the_same_picture(data: DatasetDict) -> None:
+    first, second, other = (plots.contact_sheet(data, 3, seed) for seed in (1, 1, 2))
+    assert png(first) == png(second) != png(other)
+
+
+@pytest.mark.parametrize("domain", ["ecg", "fundus"])
+def test_one_domain_without_perception_questions_is_enough(data: DatasetDict, domain: str) -> None:
+    part = only(data, domain)
+    assert DOMAINS[domain].title in words(plots.contact_sheet(part))
+    assert DOMAINS[domain].title in words(plots.class_chart(part))
+    assert "align" not in words(plots.count_chart(part))
+
+
+def test_the_count_charts_tell_n(data: DatasetDict) -> None:
+    assert "(n = 200)" in words(plots.count_chart(data))
+    chart = plots.class_chart(data)
+    assert len(chart.axes) == 9
+    assert sum(text.count("n = ") for text in words(chart).splitlines()) == 9
+    assert "raised ST segment" not in words(chart)
+
+
+def ecg_row(leads: list[str], **changes: Any) -> dict[str, Any]:
+    signal = np.sin(np.linspace(0, 60, 1000))[None].repeat(len(leads), 0)
+    row = {"id": "x/1", "ecg": signal, "ecg_leads": leads, "ecg_rate_hz": 100.0, "answers": ["a"]}
+    return row | changes
+
+
+def test_an_ecg_strip_draws_its_leads_in_clinical_order(data: DatasetDict) -> None:
+    twelve = next(row for row in data["train"] if row["domain"] == "ecg")
+    leads = list(plots.media.LEAD_ORDER)
+    axis = plots.ecg_strip(twelve).axes[0]
+    assert [text.get_text() for text in axis.texts] == [*leads, "II"]
+    assert "time (s)" in axis.get_xlabel()
+    backwards = plots.ecg_strip(ecg_row(leads[::-1])).axes[0]
+    assert [text.get_text() for text in backwards.texts] == [*leads, "II"]
+
+
+def test_an_ecg_strip_takes_other_leads_and_refuses_none() -> None:
+    eight = ["I", "II", "V1", "V2", "V3", "V4", "V5", "V6"]
+    assert len(plots.ecg_strip(ecg_row(eight)).axes[0].texts) == 9
+    assert len(plots.ecg_strip(ecg_row(["MLII"])).axes[0].texts) == 1
+    with pytest.raises(plots.PlotError, match=r"^Row 'x/1' has no ECG"):
+        plots.ecg_strip(ecg_row([], ecg=None))
+
+
+def test_reward_curves_leave_out_components_that_are_missing() -> None:
+    bare = plots.reward_curves(rollouts(), window=2)
+    assert "format" in words(bare) and "IoU" not in words(bare)
+    gaps = plots.reward_curves(rollouts(reward_iou=np.nan))
+    assert "IoU" not in words(gaps)
+    assert "IoU" in words(plots.reward_curves(rollouts(reward_iou=0.5)))
+    assert "6 steps, 48 rollouts" in words(bare)
+    assert "12 groups" in words(plots.signal_share(rollouts()))
+    assert [axis.get_xlabel() for axis in bare.axes] == ["optimiser step"] * 2
+
+
+@pytest.mark.parametrize("domains", [("ct",), ("ct", "ecg"), tuple(DOMAINS)])
+def test_domain_rewards_have_a_panel_per_domain(domains: tuple[str, ...]) -> None:
+    figure = plots.domain_rewards(rollouts(domains))
+    assert len(figure.axes) == len(domains)
+    assert "CT (n = 24)" in words(figure)
+
+
+def test_one_step_is_drawn_as_points() -> None:
+    for draw in (plots.reward_curves, plots.domain_rewards, plots.signal_share):
+        figure = draw(rollouts(steps=1))
+        assert any(line.get_marker() == "o" for axis in figure.axes for line in axis.lines)
+
+
+def test_training_health_draws_what_the_log_has() -> None:
+    log = pd.DataFrame({"step": [1, 2], "entropy": [1.0, 0.5], "kl": [np.nan, np.nan]})
+    assert [axis.get_title("left") for axis in plots.training_health(log).axes] == [
+        "Entropy of the policy"
+    ]
+    assert len(plots.training_health(log.assign(kl=0.1)).axes) == 2
+    with pytest.raises(plots.PlotError, match="has none of the columns entropy"):
+        plots.training_health(log[["step"]])
+
+
+def test_domain_bars_show_models_beside_three_floors() -> None:
+    figure = plots.domain_bars(scores(aligned=0.5, trained=1.0))
+    (axis,) = figure.axes
+    assert [text.get_text() for text in axis.get_xticklabels()] == [
+        "CT\nn = 8",
+        "ECG\nn = 10",
+        "Overall\nn = 18",
+    ]
+    assert axis.get_ylabel() == "macro-F1"
+    assert len(axis.patches) == 6
+    assert words(figure).count("floor: ") >= 3
+
+
+def test_confusion_counts_answers_of_each_true_label() -> None:
+    rows = predictions(("ct",), right=0.5)
+    shares = confusion_shares(answered(rows))
+    assert list(shares.columns) == [*shares.index, "none"]
+    assert (np.diag(shares) == 0.5).all() and (shares["none"] == 0.5).all()
+    figure = plots.confusion(rows)
+    assert len(figure.axes) == 1 and "CT (n = 8)" in words(figure)
+
+
+def test_confusion_gathers_rare_labels_and_names_repeated_domains() -> None:
+    labels = [f"label {n}" for n in range(12)]
+    rows = pd.concat([predictions(("ct",))] * 2, ignore_index=True)
+    rows["dataset"] = ["a"] * 8 + ["b"] * 8
+    rows["options"] = [labels] * 16
+    rows["answers"] = [[labels[n % 12]] for n in range(16)]
+    rows["completion"] = "\\boxed{label 11}"
+    shares = confusion_shares(answered(rows))
+    assert len(shares) == 8 and (shares["other"] == 1).all()
+    assert "CT: a (n = 8)" in words(plots.confusion(rows))
+
+
+def test_a_case_sheet_shows_image_answer_and_any_completion(data: DatasetDict) -> None:
+    chosen = [data["test"][n] for n in (0, len(data["test"]) - 1)]
+    frame = pd.DataFrame(
+        {
+            "answers": [row["answers"] for row in chosen],
+            "labels": [(), tuple(chosen[1]["answers"])],
+            "completion": ["$x_ \\boxed{ \x07 \u4f60 " + "w" * 400, "fine"],
+        }
+    )
+    figure = plots.case_sheet(chosen, frame, "Cases")
+    assert png(figure)
+    assert "no valid answer" in words(figure) and f"true: {chosen[0]['answers'][0]}" in words(
+        figure
+    )
+    with pytest.raises(plots.PlotError, match="There is no case"):
+        plots.case_sheet([], frame.head(0), "Cases")
+
+
+def test_a_large_image_keeps_its_own_pixel_coordinates() -> None:
+    from PIL import Image
+
+    image = Image.new("L", (1000, 400))
+    row = {"images": [image], "boxes": [[10, 20, 900, 300]], "ecg": None}
+    axis = Figure().subplots()
+    plots.media.show_media(axis, row)
+    assert axis.images[0].get_extent() == [-0.5, 999.5, 399.5, -0.5]
+    assert axis.images[0].get_array().shape[:2] == (154, 384)
+    assert axis.patches[0].get_bbox().bounds == (9.5, 19.5, 890, 280)
+
+
+def test_rows_with_only_the_schema_of_a_split_are_counted() -> None:
+    row = next(iter(make_phantom(200, seed=0)))
+    one = Dataset.from_list([row | {"split": "test"}], features=FEATURES)
+    assert "(n = 1)" in words(plots.count_chart(DatasetDict({"test": one})))

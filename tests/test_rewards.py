@@ -1,0 +1,187 @@
+"""Rewards: hand cases, no gain from listing or spraying, and the rollouts kept on disk."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qoq_lib.training.rewards import (
+    PRESETS,
+    box_iou,
+    matched_iou,
+    reward_functions,
+    score,
+    set_f1,
+)
+from qoq_lib.training.rollouts import COLUMNS, RolloutWriter, read_rollouts
+
+OPTIONS = ["a", "b", "c", "d", "e"]
+LESION, OTHER = [0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 40.0, 40.0]
+
+
+def row(answers: list[str], boxes: Any = None) -> dict[str, Any]:
+    return {"options": OPTIONS, "answers": answers, "boxes": boxes}
+
+
+def say(labels: list[str], boxes: list[list[float]] | None = None) -> str:
+    regions = [{"bbox_2d": corners, "label": "x"} for corners in boxes or []]
+    block = f"```json\n{json.dumps(regions)}\n```\n" if boxes is not None else ""
+    return f"{block}\\boxed{{{', '.join(labels)}}}"
+
+
+@pytest.mark.parametrize(
+    ("predicted", "true", "f1"),
+    [
+        (["a"], ["a"], 1.0),
+        (["a", "b"], ["b", "a"], 1.0),
+        (["a"], ["b"], 0.0),
+        (["a", "b"], ["a"], 2 / 3),
+        (["a"], ["a", "b"], 2 / 3),
+        (OPTIONS, ["a"], 1 / 3),
+        (["a", "a"], ["a"], 1.0),
+        ([], ["a"], 0.0),
+        ([], [], 0.0),
+    ],
+)
+def test_set_f1(predicted: list[str], true: list[str], f1: float) -> None:
+    assert set_f1(predicted, true) == pytest.approx(f1)
+
+
+def test_box_iou_by_hand() -> None:
+    found = box_iou(
+        np.array([[0, 0, 2, 2.0]]), np.array([[1, 1, 3, 3.0], [0, 0, 2, 2], [5, 5, 6, 6]])
+    )
+    assert found.tolist() == [[pytest.approx(1 / 7), 1.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "true", "expected"),
+    [
+        ([LESION], [LESION], 1.0),
+        ([LESION, OTHER], [OTHER, LESION], 1.0),
+        ([LESION], [LESION, OTHER], 0.5),
+        ([LESION, LESION], [LESION], 0.5),
+        ([LESION, LESION], [LESION, OTHER], 0.5),
+        ([], [LESION], 0.0),
+        ([LESION], [], 0.0),
+        ([], [], 0.0),
+    ],
+)
+def test_matched_iou(predicted: list, true: list, expected: float) -> None:
+    assert matched_iou(predicted, true) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_listing_every_option_loses_to_the_right_answer(preset: str) -> None:
+    right, listing = (score(say(labels), row(["a"]), preset) for labels in (["a"], OPTIONS))
+    assert listing["accuracy"] == pytest.approx(1 / 3)
+    assert listing["reward"] < right["reward"]
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_spraying_boxes_loses(preset: str) -> None:
+    tiles = [[x, y, x + 5.0, y + 5.0] for x in range(0, 40, 5) for y in range(0, 40, 5)]
+    sprayed = score(say(["a"], [LESION, *tiles]), row(["a"], [LESION]), preset)
+    one = score(say(["a"], [LESION]), row(["a"], [LESION]), preset)
+    twice = score(say(["a"], [LESION, LESION]), row(["a"], [LESION]), preset)
+    assert sprayed["iou"] < 0.02
+    assert twice["iou"] == 0.5
+    assert one["iou"] == 1.0
+    assert sprayed["reward"] < twice["reward"] < one["reward"]
+
+
+def test_a_perfect_answer_under_the_paper_is_worth_one() -> None:
+    perfect = score(say(["a", "b"], [OTHER, LESION]), row(["b", "a"], [LESION, OTHER]))
+    assert perfect["reward"] == pytest.approx(1.0)
+    assert perfect["iou"] == perfect["accuracy"] == perfect["format"] == 1.0
+
+
+@pytest.mark.parametrize("boxes", [None, [], np.empty((0, 4))])
+def test_rows_without_boxes(boxes: Any) -> None:
+    assert score(say(["a"], [LESION]), row(["a"], boxes))["iou"] == 0.0
+    assert score(say(["a"]), row(["a"], boxes))["reward"] == pytest.approx(0.8)
+    assert score(say(["a"]), {"options": OPTIONS, "answers": ["a"]})["iou"] == 0.0
+
+
+def test_rows_read_back_from_parquet(tmp_path: Path) -> None:
+    pd.DataFrame([row(["a"], [LESION, OTHER])]).to_parquet(tmp_path / "rows.parquet")
+    stored = pd.read_parquet(tmp_path / "rows.parquet").iloc[0].to_dict()
+    assert score(say(["a"], [LESION, OTHER]), stored)["iou"] == 1.0
+
+
+def test_format_wants_a_region_per_label_where_it_lists_any() -> None:
+    assert score(say(["a", "b"], [LESION]), row(["a", "b"]))["format"] == 0.0
+    assert score(say(["a", "b"]), row(["a", "b"]))["format"] == 1.0
+    assert score("a", row(["a"]))["format"] == 0.0
+    assert score("```json\n[{}]\n```\\boxed{a}", row(["a"]))["format"] == 0.0
+
+
+def test_presets_sum_to_one() -> None:
+    for weights in PRESETS.values():
+        assert sum(vars(weights).values()) == pytest.approx(1.0)
+
+
+corner = st.floats(allow_nan=True, allow_infinity=True)
+text = st.one_of(
+    st.text(),
+    st.builds(
+        say, st.lists(st.sampled_from([*OPTIONS, "z"])), st.lists(st.lists(corner, max_size=5))
+    ),
+)
+
+
+@given(text, st.sampled_from(sorted(PRESETS)), st.sampled_from([None, [LESION], [LESION, OTHER]]))
+def test_reward_and_components_lie_between_zero_and_one(
+    completion: str, preset: str, boxes: Any
+) -> None:
+    for value in score(completion, row(["a", "b"], boxes), preset).values():
+        assert 0 <= value <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_reward_functions_for_the_trainer_agree_with_score(preset: str) -> None:
+    functions, weights = reward_functions(preset)
+    completion, example = say(["a"], [LESION]), row(["a"], [LESION])
+    chat = [[{"role": "assistant", "content": completion}]]
+    columns = {name: [value] for name, value in example.items()}
+    parts = {f.__name__: f(completions=chat, id=["x"], **columns)[0] for f in functions}
+    expected = score(completion, example, preset)
+    assert {name: expected[name] for name in parts} == parts
+    total = sum(weight * value for weight, value in zip(weights, parts.values(), strict=True))
+    assert total == pytest.approx(expected["reward"])
+
+
+def rollout(step: int, **more: Any) -> dict[str, Any]:
+    return {"id": "q", "step": step, "sample": 0, "options": OPTIONS, "reward": 0.5} | more
+
+
+def test_rollouts_are_read_in_order_of_step_and_replaced(tmp_path: Path) -> None:
+    writer = RolloutWriter(tmp_path / "rollouts")
+    for step in (10, 2, 100):
+        writer.write(step, [rollout(step), rollout(step, sample=1)])
+    writer.write(2, [rollout(2, reward=0.75)])
+    (tmp_path / "rollouts" / "step-00000011.part").write_bytes(b"half a file")
+    table = read_rollouts(tmp_path / "rollouts")
+    assert tuple(table.columns) == COLUMNS
+    assert table["step"].tolist() == [2, 10, 10, 100, 100]
+    assert table["reward"][0] == 0.75
+    assert table["options"][0].tolist() == OPTIONS
+    assert table["reward_length"].isna().all()
+
+
+def test_a_resumed_run_drops_later_steps(tmp_path: Path) -> None:
+    writer = RolloutWriter(tmp_path)
+    for step in range(1, 13):
+        writer.write(step, [rollout(step)])
+    writer.drop_after(9)
+    assert read_rollouts(tmp_path)["step"].tolist() == list(range(1, 10))
+
+
+def test_no_rollouts_is_one_clear_sentence(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="run notebook 03"):
+        read_rollouts(tmp_path)
