@@ -163,6 +163,12 @@ def test_few_good_questions_stand_apart_from_many_hopeless_ones() -> None:
     assert cluster_vectors(vectors, 10, 0.1).tolist() == [0] * 30 + [1, 2]
 
 
+def test_the_elbow_stops_at_the_clusters_there_are() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.02, (40, 5))
+    vectors = np.repeat([0.9, 0.2], 20)[:, None] + noise
+    assert cluster_vectors(vectors, 10, 0.1).tolist() == [1] * 20 + [0] * 20
+
+
 def test_equal_questions_stay_one_cluster() -> None:
     assert not cluster_vectors(np.full((20, 5), 0.4), 10, 0.1).any()
 

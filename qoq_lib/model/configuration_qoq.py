@@ -42,7 +42,7 @@ class QoQConfig(Qwen2_5_VLConfig):
     }
     sub_configs_defaults = sub_configs  # the name transformers uses from 5.20 on
 
-    ecg_config: dict | PreTrainedConfig | None = None
+    ecg_config: Any = None  # EcgConfig, its dict, or None for the defaults
     ecg_token_id: int = 151665
 
     def __post_init__(self, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Model sizes (one dial, ``configs/model/<size>.yaml``) and loading of models with their processor."""
+"""Model sizes (one dial, ``configs/model/<size>.yaml``), and models with their processor."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -76,8 +76,8 @@ def check_machine(size: ModelSize) -> None:
     """Raise ``LoadError``, before any heavy work, when GPU or weights for ``size`` are missing."""
     if size.needs_gpu and not torch.cuda.is_available():
         raise LoadError(
-            f"Model size {size.name!r} ({size.base}) needs an NVIDIA GPU and none is visible: run it "
-            "on a GPU machine, or use model_size tiny here."
+            f"Model size {size.name!r} ({size.base}) needs an NVIDIA GPU and none is visible: run "
+            "it on a GPU machine, or use model_size tiny here."
         )
     if size.base != "tiny":
         _fetch(size.base, None, patterns=["config.json"])

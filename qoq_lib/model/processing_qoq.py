@@ -94,7 +94,7 @@ def prepare_ecg(
     return np.pad(normalised, ((0, 0), (0, padding))).astype(np.float32)
 
 
-class QoQProcessorKwargs(ProcessingKwargs, total=False):
+class QoQProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]
     """Defaults of ``QoQProcessor.__call__``."""
 
     _defaults = {"text_kwargs": {"padding": False, "return_mm_token_type_ids": True}}

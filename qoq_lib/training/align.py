@@ -108,9 +108,13 @@ def align(
     """Train ``model`` in place: naming, then answering.
 
     Args:
+        model: a ``QoQForConditionalGeneration``.
+        processor: its processor.
         perception: rows of the ``align`` split.
         diagnosis: rows of the ``train`` split.
         plan: steps, batch sizes and learning rate of both phases.
+        style: how answers are asked for.
+        seed: decides the examples and their order.
         out: folder for the trainer's own files.
 
     Returns:

@@ -84,7 +84,7 @@ def perception_rows(data: DatasetDict, seed: int) -> Dataset:
 def align_base(
     data: DatasetDict, size: ModelSize, run_folder: Path, seed: int
 ) -> tuple[Any, Any, pd.DataFrame]:
-    """Align the size's base model and save it to ``checkpoints/aligned``; (model, processor, log)."""
+    """Align the size's base and save it to ``checkpoints/aligned``; (model, processor, log)."""
     model, processor = load_base(size, derive_seed(seed, "weights"))
     log = align(
         model,

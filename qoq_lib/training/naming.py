@@ -50,7 +50,7 @@ class Naming(nn.Module):
             seen += list(backbone.get_ecg_features(ecg_values).mean(dim=1))
         table = backbone.get_input_embeddings().weight
         named = torch.stack([table[ids.to(table.device)].mean(dim=0) for ids in self.words])
-        scores = functional.normalize(torch.stack(seen), dim=1) @ functional.normalize(named, dim=1).T
+        scores = functional.normalize(torch.stack(seen)) @ functional.normalize(named).T
         return {"loss": functional.cross_entropy(scores / TEMPERATURE, targets)}
 
 

@@ -17,7 +17,6 @@ from peft import PeftModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOConfig, GRPOTrainer
 
-
 from qoq_lib.training.drpo import DomainStatistics, DrpoConfig, compute_advantages
 from qoq_lib.training.rollouts import RolloutWriter
 

@@ -9,6 +9,7 @@ from qoq_lib.evaluation.plots.media import case_sheet, contact_sheet, ecg_strip
 from qoq_lib.evaluation.plots.scores import confusion, domain_bars
 from qoq_lib.evaluation.plots.theme import PlotError, use_theme
 from qoq_lib.evaluation.plots.training import (
+    alignment_loss,
     domain_rewards,
     reward_curves,
     signal_share,
@@ -17,6 +18,7 @@ from qoq_lib.evaluation.plots.training import (
 
 __all__ = [
     "PlotError",
+    "alignment_loss",
     "case_sheet",
     "class_chart",
     "confusion",

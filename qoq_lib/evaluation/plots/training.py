@@ -32,6 +32,21 @@ HEALTH = {
 }
 
 
+def alignment_loss(log: pd.DataFrame) -> Figure:
+    """Loss of the alignment phases over steps, a panel each.
+
+    ``log`` has the columns ``phase``, ``step`` and ``loss``, as ``training.align.align`` returns.
+    """
+    phases = list(log["phase"].unique())
+    figure, axes = panels(len(phases), columns=2, height=3.0)
+    for axis, phase in zip(axes, phases, strict=False):
+        part = log[log["phase"] == phase]
+        axis.plot(part["step"], part["loss"], color=INK)
+        axis.set(title=phase.capitalize(), ylabel="loss (nats)", yscale="log")
+        step_axis(axis)
+    return titled(figure, f"Alignment (n = {len(log)} readings, one every ten steps)")
+
+
 def reward_curves(rollouts: pd.DataFrame, window: int = 10) -> Figure:
     """Mean reward over steps, total beside its components; smooth over faint raw values.
 
