@@ -1,0 +1,14 @@
+"""Reproducibility package for QoQ-Med (arXiv 2506.00711)."""
+
+from typing import Any
+
+__all__ = ["load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import heavy names when they are first asked for: ``import qoq_lib`` stays light."""
+    if name == "load_model":
+        from qoq_lib.model.loading import load_model
+
+        return load_model
+    raise AttributeError(f"module 'qoq_lib' has no attribute {name!r}")

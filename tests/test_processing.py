@@ -25,7 +25,7 @@ from qoq_lib.model.processing_qoq import (
 
 RNG = np.random.default_rng(0)
 SIGNAL = RNG.normal(size=(12, 5000))
-PARTS = {
+PARTS: dict[str, dict[str, Any]] = {
     "image": {"type": "image", "image": Image.new("RGB", (56, 56), "grey")},
     "ecg": {"type": "ecg", "ecg": SIGNAL, "rate_hz": 500.0},
     "text": {"type": "text", "text": "What is shown?"},
