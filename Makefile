@@ -10,6 +10,8 @@ DEMO := runs/demo
 STAGES := 01_assemble_data 02_align_modalities 03_drpo_train 04_reward_curves 05_domain_analysis
 
 export TOKENIZERS_PARALLELISM := false
+# Threads that wait asleep: two spinning threads on a busy machine are slower than one.
+export OMP_WAIT_POLICY := PASSIVE
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

@@ -22,9 +22,10 @@ def predict(
     *,
     style: AnswerStyle,
     max_new_tokens: int,
+    temperature: float = 0.0,
     batch_size: int = 64,
 ) -> pd.DataFrame:
-    """Greedy completions of every row.
+    """One completion of every row: greedy at ``temperature`` 0, sampled above (torch's seed).
 
     Returns:
         One row per question: ``id, domain, dataset, patient_id, options, answers, completion``.
@@ -37,16 +38,21 @@ def predict(
             model_view(rows[index], processor.image_processor)
             for index in range(start, min(start + batch_size, len(rows)))
         ]
-        completions = complete(model, processor, batch, style, max_new_tokens)
+        completions = complete(model, processor, batch, style, max_new_tokens, temperature)
         for row, completion in zip(batch, completions, strict=True):
             records.append({name: row[name] for name in COLUMNS} | {"completion": completion})
     return pd.DataFrame(records, columns=[*COLUMNS, "completion"])
 
 
 def complete(
-    model: Any, processor: Any, views: list[dict[str, Any]], style: AnswerStyle, max_new_tokens: int
+    model: Any,
+    processor: Any,
+    views: list[dict[str, Any]],
+    style: AnswerStyle,
+    max_new_tokens: int,
+    temperature: float = 0.0,
 ) -> list[str]:
-    """Greedy completions of rows already at the model's image size (``model_view``)."""
+    """Completions of rows already at the model's image size (``model_view``)."""
     inputs = processor.apply_chat_template(
         [to_messages(view, style) for view in views],
         add_generation_prompt=True,
@@ -55,7 +61,10 @@ def complete(
         return_tensors="pt",
         processor_kwargs={"padding": True, "padding_side": "left"},
     ).to(model.device)
-    output = model.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens)
+    sampling: dict[str, Any] = {"do_sample": False}
+    if temperature > 0:
+        sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+    output = model.generate(**inputs, **sampling, max_new_tokens=max_new_tokens)
     new = output[:, inputs["input_ids"].shape[1] :]
     return processor.tokenizer.batch_decode(new, skip_special_tokens=True)
 

@@ -1,10 +1,10 @@
-"""Alignment: teach a model to see in every domain and to answer in the format, not to diagnose.
+"""Alignment: teach a model to see in every domain, to answer in the format, and a little medicine.
 
 What alignment teaches decides whether RL can learn at all. Trained on clean diagnoses most groups
-have no reward variance left; trained on noise the policy collapses to one answer. So three quarters
-of the examples are perception questions (which pattern is visible?) with true labels, balanced over
-domains, and one quarter show the diagnosis format with labels drawn uniformly from the options: the
-policy sees, knows format and options, and is undecided - the state of a general base model.
+have no reward variance left; trained on noise alone the policy collapses to one answer. So after
+``naming`` (media tokens near the words for them) the model is trained on perception questions with
+true labels, balanced over domains, and on diagnosis questions whose labels are true half of the
+time and drawn from the options otherwise: it sees, knows the format, and is mostly undecided.
 """
 
 import random
@@ -25,8 +25,8 @@ from qoq_lib.model.pixels import model_view
 from qoq_lib.training.callbacks import PlainProgress
 from qoq_lib.training.naming import Naming, NamingCollator, NamingMix
 
-PERCEPTION_SHARE = 0.5
-TRUE_LABEL_SHARE = 0.4
+PERCEPTION_SHARE = 0.4
+TRUE_LABEL_SHARE = 0.5
 IGNORED = -100  # label id that the loss leaves out
 
 

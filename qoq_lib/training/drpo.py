@@ -34,6 +34,7 @@ class DrpoConfig:
         sort_rewards: cluster sorted reward vectors, so the order of rollouts cannot matter.
         window: questions of earlier batches that temperatures also see; 0 = this batch alone.
         floor: lower clamp of both temperatures.
+        power: exponent of the weights ``1 / (T_g T_c)``; the paper's is 1.
     """
 
     by_domain: bool = True
@@ -44,14 +45,16 @@ class DrpoConfig:
     sort_rewards: bool = False
     window: int = 0
     floor: float = EPS
+    power: float = 1.0
 
 
 PRESETS: dict[str, DrpoConfig] = {
     "paper": DrpoConfig(),
-    "recommended": DrpoConfig(sort_rewards=True, window=256, floor=0.1),
+    "recommended": DrpoConfig(sort_rewards=True, window=256, floor=0.1, power=0.5),
 }
 """``paper``: eq. 1-3 and B.1-B.2 as printed. ``recommended``: order-free reward vectors, and
-temperatures from a bounded window, because a rare domain has one or two questions in a batch."""
+temperatures from a bounded window, because a rare domain has one or two questions in a batch; the
+square root of the weights, because at power 1 one rare question outweighs fifty common ones."""
 
 
 class DomainStatistics:
@@ -86,7 +89,7 @@ class Advantages:
 
     Attributes:
         advantages: Q x R.
-        weights: Q, the factor ``1 / (T_g T_c)`` of each question.
+        weights: Q, each question's factor, ``(1 / (T_g T_c)) ** power``.
         clusters: Q, the question's cluster inside its domain (0 = hardest).
         domain_temperatures: T_g by domain name.
         cluster_temperatures: Q, the question's T_c.
@@ -133,6 +136,7 @@ def compute_advantages(
         weights /= np.array([by_domain[name] for name in domains])
     if config.by_cluster:
         weights /= by_cluster
+    weights **= config.power
     scaled = scores * weights[:, None]
     if config.kl_damping and kl is not None:
         scaled *= kl_damping(scaled, np.asarray(kl, dtype=float))

@@ -178,7 +178,7 @@ def _grpo_config(
         gradient_accumulation_steps=max(per_step // plan.micro_batch, 1),
         num_generations=plan.rollouts,
         learning_rate=plan.learning_rate,
-        lr_scheduler_type="constant_with_warmup",
+        lr_scheduler_type="cosine",
         warmup_steps=5,
         beta=plan.beta,
         loss_type=method.loss_type,
