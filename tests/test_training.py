@@ -13,7 +13,7 @@ from qoq_lib.evaluation.predict import predict
 from qoq_lib.model.loading import AlignmentPlan, load_size, tiny_model
 from qoq_lib.training.align import AlignmentMix, AnswerCollator, align
 from qoq_lib.training.launch import Method, load_method, save_checkpoint, train_drpo
-from qoq_lib.training.rollouts import read_rollouts
+from qoq_lib.training.rollouts import RolloutWriter, read_rollouts
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +97,29 @@ def test_an_alignment_example_depends_on_seed_and_index_alone(rows: Dataset) -> 
     first, again, other = (AlignmentMix(views, views, 9, seed) for seed in (0, 0, 1))
     pick = lambda mix: [(mix[i]["row"]["id"], tuple(mix[i]["answers"])) for i in range(9)]  # noqa: E731
     assert pick(first) == pick(again) != pick(other)
+
+
+def test_an_interrupted_training_resumes_from_its_checkpoint_and_says_so(
+    start: Path,
+    rows: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    method, size, out = load_method("drpo"), small_size(steps=4), tmp_path / "run"
+    write = RolloutWriter.write
+
+    def stop_at_three(writer: RolloutWriter, step: int, records: Any) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+        write(writer, step, records)
+
+    options: dict[str, Any] = {"reward_preset": "paper", "seed": 0}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RolloutWriter, "write", stop_at_three)
+        train_drpo(start, rows, size, method, out, resume=False, **options)
+    assert not (out / "checkpoints" / "trained").exists()
+    _, _, log = train_drpo(start, rows, size, method, out, resume=True, **options)
+    assert "Resuming from checkpoint-2." in capsys.readouterr().out
+    assert sorted(read_rollouts(out / "rollouts")["step"].unique()) == [1, 2, 3, 4]
+    assert len(log) == 4
