@@ -53,7 +53,7 @@ def test_a_row_can_be_drawn_alone(phantom: Dataset) -> None:
     raw = phantom.data.table.select(["id", "images"]).to_pylist()
     pictures = {row["id"]: row["images"] for row in raw}
     case = next(case for case in plan(ROWS, 3) if case.domain == "ct")
-    alone = draw("ct", case.finding.pattern, named_rng(3, case.id), 0.3)
+    alone = draw("ct", case.finding.pattern, named_rng(3, case.id), 0.0)
     stored = Image.open(io.BytesIO(pictures[case.id][0]["bytes"]))
     assert np.array_equal(np.asarray(stored), alone.image)
 
@@ -78,7 +78,7 @@ def test_train_is_long_tailed_and_evaluation_is_balanced() -> None:
             classes[case.domain].append(case.finding.diagnosis)
     ranked = sorted(DOMAIN_NAMES, key=lambda name: -TRAIN_SHARES[name])
     train = [counts["train"][name] for name in ranked]
-    assert train == sorted(train, reverse=True) and train[0] > 15 * train[-1]
+    assert train == sorted(train, reverse=True) and train[0] > 5 * train[-1]
     for split in ("align", "validation", "test"):
         assert max(counts[split].values()) - min(counts[split].values()) <= 1
     for domain, seen in classes.items():
@@ -277,7 +277,7 @@ def test_patterns_can_be_told_apart_at_56_pixels(domain: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"rows": 50}, "at least 90 rows"),
+        ({"rows": 50}, "at least 180 rows"),
         ({"rows": 100, "difficulty": 1.5}, "between 0 and 1, got 1.5"),
         ({"rows": 100, "difficulty": float("nan")}, "between 0 and 1, got nan"),
         ({"rows": 100, "seed": -1}, "seed must be 0 or more"),

@@ -111,19 +111,23 @@ def stage_entry(runs: Path, run_id: str = "tiny") -> dict[str, Any]:
 def started_in_background(source: Path, runs: Path) -> tuple[subprocess.Popen[bytes], int]:
     """A papermill run at work in its endless cell: the process and its kernel's pid."""
     process = subprocess.Popen(
-        command(source, wait="true"), cwd=source.parent, stderr=subprocess.DEVNULL
+        command(source, wait="true"),
+        cwd=source.parent,
+        stderr=subprocess.DEVNULL,
+        # A shell's background job inherits SIGINT ignored; a person's Ctrl-C does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not (runs / "tiny" / "predictions" / "a.txt").exists():
         assert process.poll() is None
-        assert time.monotonic() < deadline, "the notebook did not start within 30 s"
+        assert time.monotonic() < deadline, "the notebook did not start within 90 s"
         time.sleep(0.1)
     return process, stage_entry(runs)["pid"]
 
 
 def wait_until_dead(pid: int) -> None:
     try:
-        psutil.Process(pid).wait(timeout=15)
+        psutil.Process(pid).wait(timeout=60)
     except psutil.NoSuchProcess:
         return
 
@@ -191,7 +195,7 @@ def test_a_stopped_run_is_interrupted_for_the_next_start(
     with pytest.raises(RunError, match=f"Process {kernel} is running 03_test of run 'tiny'"):
         start_run("03_test", namespace())
     os.kill(kernel if how == signal.SIGKILL else process.pid, how)
-    assert process.wait(timeout=30) != 0
+    assert process.wait(timeout=60) != 0
     wait_until_dead(kernel)
     run = start_run("03_test", namespace())
     assert run.previous is not None

@@ -66,7 +66,7 @@ def assemble(
     table: str | None = None,
     rows: int = 1200,
     seed: int = 0,
-    difficulty: float = 0.3,
+    difficulty: float = 0.0,
     on_error: OnError = "stop",
 ) -> Assembly:
     """Assemble one data set into the folder ``out``, replacing an earlier assembly there.

@@ -161,7 +161,7 @@ def _train(
             learning_rate=learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=max(steps // 20, 1),
-            logging_steps=10,
+            logging_steps=min(10, steps),
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,

@@ -29,7 +29,7 @@ TRAIN_SHARES: dict[str, float] = {
     "pathology": 0.09,
     "ecg": 0.04,
 }
-MIN_ROWS = 90
+MIN_ROWS = 180
 """Below this the smallest split cannot hold all nine domains."""
 
 
