@@ -142,7 +142,7 @@ def test_rare_labels_reach_the_test_split() -> None:
 
 
 def test_the_phantom_is_assembled_with_all_its_splits(tmp_path: Path) -> None:
-    assembly = assemble("phantom", tmp_path / "out", rows=120, seed=3)
+    assembly = assemble("phantom", tmp_path / "out", rows=180, seed=3)
     data = load_assembled(tmp_path / "out")
     assert {"train", "test"} <= set(data) and set(assembly.rows) == set(data["train"]["domain"])
     assert sum(map(len, data.values())) == sum(sum(c.values()) for c in assembly.rows.values())

@@ -197,7 +197,7 @@ def test_without_ecgs_it_is_qwen_bit_for_bit(tiny: Tiny) -> None:
 
 @pytest.fixture(scope="module")
 def phantom() -> Dataset:
-    rows = make_phantom(120, seed=0)
+    rows = make_phantom(180, seed=0)
     seen: dict[str, int] = {}
     for index, domain in enumerate(rows["domain"]):
         seen.setdefault(domain, index)
