@@ -64,12 +64,18 @@ class ModelSize(BaseModel):
 
 def load_size(name: str) -> ModelSize:
     """Read ``configs/model/<name>.yaml``; ``LoadError`` for an unknown size."""
-    folder = project_root() / "configs" / "model"
+    return ModelSize(name=name, **read_config("model", name))
+
+
+def read_config(kind: str, name: str) -> dict[str, Any]:
+    """The values of ``configs/<kind>/<name>.yaml``; ``LoadError`` names the known ones."""
+    folder = project_root() / "configs" / kind
     path = folder / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        raise LoadError(f"Unknown model size {name!r}: use one of {known}.")
-    return ModelSize(name=name, **yaml.safe_load(path.read_text()))
+        raise LoadError(f"Unknown {kind} {name!r}: use one of {known}.")
+    values: dict[str, Any] = yaml.safe_load(path.read_text())
+    return values
 
 
 def check_machine(size: ModelSize) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from datasets import Dataset, DatasetDict
 from peft import LoraConfig
 from pydantic import BaseModel, ConfigDict
@@ -21,9 +20,9 @@ from trl import GRPOConfig
 from qoq_lib.data.assemble import assemble, load_assembled, load_assembly
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.data.storage import ASSEMBLY_FILE
-from qoq_lib.model.loading import LoadError, ModelSize, load_base, load_model
+from qoq_lib.model.loading import ModelSize, load_base, load_model, read_config
 from qoq_lib.model.processing_qoq import suppressed_token_ids
-from qoq_lib.runs import derive_seed, project_root
+from qoq_lib.runs import derive_seed
 from qoq_lib.training.align import align
 from qoq_lib.training.callbacks import PlainProgress
 from qoq_lib.training.drpo import PRESETS
@@ -45,12 +44,7 @@ class Method(BaseModel):
 
 def load_method(name: str) -> Method:
     """Read ``configs/method/<name>.yaml``; ``LoadError`` for an unknown name."""
-    folder = project_root() / "configs" / "method"
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        raise LoadError(f"Unknown method {name!r}: use one of {known}.")
-    return Method(**yaml.safe_load(path.read_text()))
+    return Method(**read_config("method", name))
 
 
 def ensure_data(folder: Path, seed: int) -> DatasetDict:
