@@ -74,7 +74,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
-    # One token a label: a model this small learns to name what it sees in seconds, not hours.
+    # One token a label: answers stay short and copying an option is copying one token.
     # A label takes the space before it in, so that it is the same token in the list of options.
     marks = [AddedToken(mark, normalized=False) for mark in ("\\boxed{", "<think>", "</think>")]
     labels = [AddedToken(word, lstrip=True, normalized=False) for word in words()]

@@ -54,7 +54,7 @@ PRESETS: dict[str, DrpoConfig] = {
 }
 """``paper``: eq. 1-3 and B.1-B.2 as printed. ``recommended``: order-free reward vectors, and
 temperatures from a bounded window, because a rare domain has one or two questions in a batch; the
-square root of the weights, because at power 1 one rare question outweighs fifty common ones."""
+square root of the weights, because at power 1 a single rare question can dominate a batch."""
 
 
 class DomainStatistics:
