@@ -15,8 +15,8 @@ def question_dataset(rows: Dataset, image_processor: Any, style: AnswerStyle) ->
     """A data set of ``prompt`` (chat messages) and ``REWARD_COLUMNS``, made once and kept.
 
     Media cannot live in Arrow columns next to text parts, so the stored column is the row's number
-    and a transform looks the chat up; images are already at the model's size, which keeps them small
-    in memory and spares a decoding per rollout.
+    and a transform looks the chat up; images are already at the model's size, which keeps them
+    small in memory and spares a decoding per rollout.
     """
     views = [model_view(row, image_processor) for row in rows]
     examples = [as_example(view, style) for view in views]
