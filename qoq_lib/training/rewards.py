@@ -1,9 +1,10 @@
 """Rewards of one completion: accuracy (set F1), region overlap (IoU), format and length.
 
 Components lie in 0..1. The weights of ``paper`` are section 3.4 of arXiv 2506.00711; those of
-``released`` are the constants of its public reward file. The components themselves differ from that
-file on purpose: one shared answer reader, one-to-one matching of boxes to lesions, and nothing to
-gain from naming more labels than apply, from spraying boxes or from padding.
+``released`` are the constants of its public reward file. The components themselves differ from both
+on purpose: one answer reader shared with evaluation, boxes matched one to one with lesions (the
+paper takes the best box, the released code the mean), and nothing to gain from naming more labels
+than apply, from spraying boxes or from white space.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -158,9 +159,9 @@ def lesions(mask: Any) -> list[tuple[np.ndarray, tuple[int, int]]]:
 def format_score(text: str, answer: Answer, row: Row) -> float:
     """1 for an answer in the form that was asked for, else 0.
 
-    It must be readable and name no more labels than apply. The regions, if it lists any, must be
-    one per label or more (the paper's rule), but never more than the row has lesions. The
-    reasoning, if it is marked, must be closed before the answer.
+    It must be readable and name no more labels than apply. If it lists regions, there must be at
+    least one per label (the paper's rule), or one per lesion where the row has fewer lesions than
+    labels. If it marks its reasoning, that must be closed before the answer.
 
     The labels are counted because F1 alone pays for naming many: of K options with one right, all
     of them score 2 / (K + 1) where a blind guess scores 1 / K on average. That gain is less than
