@@ -14,7 +14,6 @@ from datasets import Dataset, DatasetDict
 from peft import LoraConfig
 from pydantic import BaseModel, ConfigDict
 from transformers import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig
 
 from qoq_lib.data.assemble import assemble, load_assembled, load_assembly
@@ -26,6 +25,7 @@ from qoq_lib.model.processing_qoq import suppressed_token_ids
 from qoq_lib.runs import derive_seed
 from qoq_lib.training.align import align
 from qoq_lib.training.callbacks import PlainProgress
+from qoq_lib.training.checkpoints import last_complete, save_checkpoint, step_of
 from qoq_lib.training.drpo import PRESETS
 from qoq_lib.training.questions import question_dataset
 from qoq_lib.training.rewards import reward_functions
@@ -120,19 +120,6 @@ def ensure_aligned(data: DatasetDict, size: ModelSize, run_folder: Path, seed: i
     return folder
 
 
-def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
-    """Write model and processor under a temporary name, then rename the folder."""
-    part = folder.with_name(folder.name + ".part")
-    model.save_pretrained(part)
-    processor.save_pretrained(part)
-    if folder.exists():
-        folder.rename(retired := folder.with_name(folder.name + ".old"))
-        part.rename(folder)
-        shutil.rmtree(retired)
-    else:
-        part.rename(folder)
-
-
 def train_drpo(
     start: Path,
     rows: Dataset,
@@ -151,12 +138,12 @@ def train_drpo(
     """
     model, processor = load_model(start)
     out = run_folder / "checkpoints" / "training"
-    last = get_last_checkpoint(str(out)) if resume and out.is_dir() else None
+    last = last_complete(out) if resume else None
     if last is None and out.is_dir():
         shutil.rmtree(out)
     rollouts = RolloutWriter(run_folder / "rollouts")
-    rollouts.drop_after(int(Path(last).name.rsplit("-", 1)[1]) if last else 0)
-    print(f"Resuming from {Path(last).name}." if last else "Starting from the aligned checkpoint.")
+    rollouts.drop_after(step_of(last) if last else 0)
+    print(f"Resuming from {last.name}." if last else "Starting from the aligned checkpoint.")
     functions, weights = reward_functions(reward_preset)
     size.max_completion_length = answer_length(size, {"train": rows}, processor.tokenizer)
     trainer = DRPOTrainer(
@@ -171,7 +158,7 @@ def train_drpo(
         callbacks=[PlainProgress("train")],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
     save_checkpoint(trainer.model, processor, run_folder / "checkpoints" / "trained")
     shutil.rmtree(out)
     history = [entry for entry in trainer.state.log_history if "reward" in entry]
@@ -219,10 +206,3 @@ def _lora() -> LoraConfig:
         target_modules=r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
         modules_to_save=["ecg_encoder", "ecg_projector"],
     )
-
-
-def may_resume(previous: Mapping[str, Any] | None, parameters: Any) -> bool:
-    """Whether an earlier attempt at this stage stopped half-way with the same parameters."""
-    if previous is None or previous["status"] == "completed":
-        return False
-    return bool(previous["parameters"] == vars(parameters))

@@ -6,7 +6,6 @@ forward pass; each rollout lands in parquet.
 """
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
+from qoq_lib.training.checkpoints import read_seal, seal
 from qoq_lib.training.drpo import DomainStatistics, DrpoConfig, compute_advantages
 from qoq_lib.training.rollouts import RolloutWriter
 from qoq_lib.training.sharing import (
@@ -29,8 +29,6 @@ from qoq_lib.training.sharing import (
     generate,
     read_prompts,
 )
-
-STATE_FILE = "drpo_state.json"
 
 
 class DRPOTrainer(GRPOTrainer):
@@ -187,15 +185,14 @@ class DRPOTrainer(GRPOTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         folder = Path(self._get_output_dir(trial=trial))
-        path = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}" / STATE_FILE
         if self.args.should_save:
-            path.write_text(json.dumps(self.statistics.state_dict()))
+            name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            seal(folder / name, self.statistics.state_dict())
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        path = Path(checkpoint or "") / STATE_FILE
-        if checkpoint is not None and path.exists():
-            self.statistics.load_state_dict(json.loads(path.read_text()))
+        if checkpoint is not None:
+            self.statistics.load_state_dict(read_seal(Path(checkpoint)))
 
 
 def _until_end(tokens: list[int], end_ids: list[int]) -> list[int]:
