@@ -162,9 +162,7 @@ class SharedPrompts:
             "mm_token_type_ids": layout.behind(
                 batch["mm_token_type_ids"], torch.zeros_like(input_ids[:, -length:]), 0
             ),
-            "attention_mask": layout.mask(
-                batch["attention_mask"], attention_mask[:, -length:], self.model.dtype
-            ),
+            "attention_mask": layout.mask(batch["attention_mask"], attention_mask[:, -length:]),
             "position_ids": layout.positions(place, length),
         }
         width = batch["input_ids"].shape[1]
@@ -209,8 +207,8 @@ class Layout:
         """``[head | row | row | ...]`` for every prompt."""
         return torch.cat([heads, self._spread(rows, empty)], dim=1)
 
-    def mask(self, heads: torch.Tensor, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """What may be attended to, added to attention scores: prompts x 1 x length x length.
+    def mask(self, heads: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """True where a token may look: prompts x 1 x length x length.
 
         A token sees its prompt and its own rollout up to itself. Padding sees itself alone, so that
         no softmax runs over nothing.
@@ -224,8 +222,7 @@ class Layout:
         kin = (block[None, :] == block[:, None]) | (block[None, :] == 0)
         seen = (order & kin)[None] & real[:, None, :]
         seen |= torch.eye(total, dtype=torch.bool, device=heads.device)
-        bias = torch.zeros(seen.shape, dtype=dtype, device=heads.device)
-        return bias.masked_fill(~seen, torch.finfo(dtype).min).unsqueeze(1)
+        return seen.unsqueeze(1)
 
     def positions(self, heads: torch.Tensor, length: int) -> torch.Tensor:
         """Every rollout goes on from its prompt's last position: 3 x prompts x length."""

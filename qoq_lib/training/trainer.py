@@ -49,6 +49,11 @@ class DRPOTrainer(GRPOTrainer):
         rollouts: RolloutWriter | None = None,
         **kwargs: Any,
     ) -> None:
+        if (attention := model.config._attn_implementation) != "sdpa":
+            raise ValueError(
+                f"DRPOTrainer lays rollouts out under a mask that attention {attention!r} does not "
+                "take: load the model with attn_implementation='sdpa'."
+            )
         # TRL would build the reference policy anew from the model's name; the reference is the very
         # model handed over. With an adapter TRL switches it off instead, which is right as it is.
         own_reference = args.beta != 0.0 and not isinstance(model, PeftModel)
