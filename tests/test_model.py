@@ -18,7 +18,7 @@ from transformers import (
 import qoq_lib.model  # noqa: F401 - registers the classes with transformers
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.evaluation.predict import complete, predict
-from qoq_lib.model.modeling_qoq import EcgMismatchError, QoQForConditionalGeneration
+from qoq_lib.model.modeling_qoq import MediaMismatchError, QoQForConditionalGeneration
 from qoq_lib.model.pixels import model_view
 from qoq_lib.model.processing_qoq import UNSAMPLED_TOKENS
 from qoq_lib.model.tiny import tiny_model
@@ -158,20 +158,20 @@ def test_ecgs_that_do_not_fit_their_row_are_refused(tiny: Tiny) -> None:
     model, inputs = tiny[0], inputs_of(tiny[1], ROWS)
     swapped = inputs["ecg_counts"].clone()
     swapped[[1, 2]] = swapped[[2, 1]]
-    with pytest.raises(EcgMismatchError, match="Row 1 .* 8 ECG placeholder tokens for 0 ECGs"):
+    with pytest.raises(MediaMismatchError, match="Row 1 .* 8 ECG placeholder tokens for 0 ECGs, each of which takes 8"):
         model(**{**inputs, "ecg_counts": swapped})
-    with pytest.raises(EcgMismatchError, match="5 rows .* for 3 ECGs"):
+    with pytest.raises(MediaMismatchError, match="5 rows .* for 3 ECGs"):
         model(**{**inputs, "ecg_values": inputs["ecg_values"][:-1]})
-    with pytest.raises(EcgMismatchError, match="5 rows came with 4"):
+    with pytest.raises(MediaMismatchError, match="5 rows came with 4"):
         model(**{**inputs, "ecg_counts": inputs["ecg_counts"][:-1]})
-    with pytest.raises(EcgMismatchError, match="'ecg_counts'"):
+    with pytest.raises(MediaMismatchError, match="'ecg_counts'"):
         model(**{**inputs, "ecg_counts": None})
 
 
 @pytest.mark.parametrize("values", [None, torch.empty(0, 8, 2500)])
 def test_placeholders_without_any_ecg_are_refused(tiny: Tiny, values: Any) -> None:
     inputs = inputs_of(tiny[1], ROWS)
-    with pytest.raises(EcgMismatchError, match="Row 1 .* no ECG was given"):
+    with pytest.raises(MediaMismatchError, match="Row 1 .* no ECG was given"):
         tiny[0](**{**inputs, "ecg_values": values, "ecg_counts": None})
 
 
