@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from chats import ROWS, Row, Tiny, ask, ecg, image, inputs_of
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from forward_ratio import qwen_twin
 
 WORDS = (
     "Which finding is new today and where does it lie in the second picture of the chest".split()
@@ -23,12 +23,7 @@ def prompt(number: int) -> Row:
 @pytest.fixture(scope="module")
 def twins(loud: Tiny) -> tuple[Any, Any, Any]:
     """Our model, Qwen's with the same weights, and the processor."""
-    values = loud[0].config.to_dict()
-    for name in ("ecg_config", "ecg_token_id", "model_type", "architectures", "auto_map"):
-        values.pop(name, None)
-    qwen = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**values)).eval()
-    missing, extra = qwen.load_state_dict(loud[0].state_dict(), strict=False)
-    assert not missing and all(name.startswith("model.ecg_") for name in extra)
+    qwen = qwen_twin(loud[0])
     qwen.generation_config = loud[0].generation_config
     return loud[0], qwen, loud[1]
 
