@@ -39,7 +39,7 @@ def loud(tiny: tuple[Any, Any]) -> tuple[Any, Any]:
 
     model = copy.deepcopy(tiny[0])
     with torch.no_grad():
-        model.model.ecg_encoder.embed.weight *= 30
+        model.model.ecg_encoder.embed.weight *= 100
         model.model.ecg_projector.fc2.weight *= 30
         model.model.visual.merger.mlp[2].weight *= 30
         for layer in model.model.language_model.layers:

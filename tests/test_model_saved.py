@@ -55,11 +55,3 @@ def test_a_process_without_this_package_gives_the_same_bits(
     for name, values in here.items():
         assert np.array_equal(there[name], values), name
     assert len(np.unique(here["tokens"][:, -6:], axis=0)) == 2
-
-
-def test_what_travels_with_a_checkpoint_imports_public_packages_only(checkpoint: Path) -> None:
-    sources = sorted(checkpoint.glob("*.py"))
-    assert [path.stem for path in sources] == [
-        *("configuration_qoq", "ecg_encoder", "modeling_qoq", "processing_qoq")
-    ]
-    assert not any("qoq_lib" in path.read_text() for path in sources)
