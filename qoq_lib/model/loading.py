@@ -1,5 +1,6 @@
 """Model sizes (one dial, ``configs/model/<size>.yaml``), and models with their processor."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,7 +58,7 @@ class ModelSize(BaseModel):
     answer_style: AnswerStyle
     dtype: Literal["float32", "bfloat16"]
     needs_gpu: bool
-    max_completion_length: int
+    max_completion_length: int | None
     alignment: AlignmentPlan
     training: TrainingPlan
 
@@ -89,10 +90,15 @@ def check_machine(size: ModelSize) -> None:
         _fetch(size.base, None, patterns=["config.json"])
 
 
-def load_base(size: ModelSize, seed: int) -> tuple[QoQForConditionalGeneration, QoQProcessor]:
-    """The untrained start of a size: ``tiny_model`` or the published base with a fresh ECG path."""
+def load_base(
+    size: ModelSize, seed: int, labels: Iterable[str] = ()
+) -> tuple[QoQForConditionalGeneration, QoQProcessor]:
+    """The untrained start of a size: ``tiny_model`` or the published base with a fresh ECG path.
+
+    ``labels`` are the data's; only the tiny tokenizer is made for them.
+    """
     if size.base == "tiny":
-        return tiny_model(seed)
+        return tiny_model(seed, labels)
     return _from_published_base(size.base, getattr(torch, size.dtype))
 
 

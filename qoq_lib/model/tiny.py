@@ -4,6 +4,8 @@ Small in size, not in kind: the same classes, chat template, processor and vocab
 published sizes, so a run on a laptop takes the code path of a run at 7B.
 """
 
+from collections.abc import Iterable
+
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2VLImageProcessorPil, set_seed
@@ -28,9 +30,14 @@ IMAGE_SIDE = 2 * PATCH
 WIDTH = 128
 
 
-def tiny_model(seed: int = 0) -> tuple[QoQForConditionalGeneration, QoQProcessor]:
-    """Random weights, all three modalities, float32 on the CPU; same seed, same bytes."""
-    processor = tiny_processor()
+def tiny_model(
+    seed: int = 0, labels: Iterable[str] = ()
+) -> tuple[QoQForConditionalGeneration, QoQProcessor]:
+    """Random weights, all three modalities, float32 on the CPU; same arguments, same bytes.
+
+    ``labels`` become one token each, as the phantom's are: so small a model cannot learn to spell.
+    """
+    processor = tiny_processor(labels)
     set_seed(seed)
     model = QoQForConditionalGeneration(_config(processor.tokenizer)).eval()
     generation = model.generation_config
@@ -40,7 +47,7 @@ def tiny_model(seed: int = 0) -> tuple[QoQForConditionalGeneration, QoQProcessor
     return model, processor
 
 
-def tiny_processor() -> QoQProcessor:
+def tiny_processor(labels: Iterable[str] = ()) -> QoQProcessor:
     """Images of 56 px a side or near it, byte-level BPE trained on the package's own prompts.
 
     The bounds lie apart so that an image that is not square has a size between them: with equal
@@ -50,11 +57,11 @@ def tiny_processor() -> QoQProcessor:
         image_processor=Qwen2VLImageProcessorPil(
             size={"shortest_edge": PATCH**2, "longest_edge": IMAGE_SIDE * (IMAGE_SIDE + PATCH)}
         ),
-        tokenizer=_tokenizer(),
+        tokenizer=_tokenizer(labels),
     )
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def _tokenizer(labels: Iterable[str]) -> PreTrainedTokenizerFast:
     special = ["<|endoftext|>", "<|im_end|>", *UNSAMPLED_TOKENS]
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -77,8 +84,9 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     # One token a label: answers stay short and copying an option is copying one token.
     # A label takes the space before it in, so that it is the same token in the list of options.
     marks = [AddedToken(mark, normalized=False) for mark in ("\\boxed{", "<think>", "</think>")]
-    labels = [AddedToken(word, lstrip=True, normalized=False) for word in words()]
-    tokenizer.add_tokens(marks + labels)
+    names = dict.fromkeys([*words(), *sorted(labels)])
+    whole = [AddedToken(name, lstrip=True, single_word=True, normalized=False) for name in names]
+    tokenizer.add_tokens(marks + whole)
     return tokenizer
 
 

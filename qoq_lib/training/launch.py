@@ -19,6 +19,7 @@ from trl import GRPOConfig
 
 from qoq_lib.data.assemble import assemble, load_assembled, load_assembly
 from qoq_lib.data.phantom import make_phantom
+from qoq_lib.data.prompts import boxed
 from qoq_lib.data.storage import ASSEMBLY_FILE
 from qoq_lib.model.loading import ModelSize, load_base, load_model, read_config
 from qoq_lib.model.processing_qoq import suppressed_token_ids
@@ -66,6 +67,22 @@ def data_facts(folder: Path) -> dict[str, Any]:
     return {"fingerprint": assembly.fingerprint, "rows": rows, "source": assembly.source}
 
 
+def label_names(data: Mapping[str, Dataset]) -> list[str]:
+    """Every answer option of the splits, sorted."""
+    return sorted(
+        {name for rows in data.values() for options in rows["options"] for name in options}
+    )
+
+
+def answer_length(size: ModelSize, data: Mapping[str, Dataset], tokenizer: Any) -> int:
+    """Most new tokens of an answer: the size's, or else what the longest true answer needs."""
+    if size.max_completion_length is not None:
+        return size.max_completion_length
+    answers = {boxed(answer) for rows in data.values() for answer in rows["answers"]}
+    answers |= {boxed([name]) for name in label_names(data)}
+    return 1 + max(len(tokenizer(text)["input_ids"]) for text in answers)  # 1: the end token
+
+
 def perception_rows(data: DatasetDict, seed: int) -> Dataset:
     """The ``align`` split, or the phantom's where the data have none (real files carry none)."""
     if "align" in data:
@@ -79,7 +96,7 @@ def align_base(
     data: DatasetDict, size: ModelSize, run_folder: Path, seed: int
 ) -> tuple[Any, Any, pd.DataFrame]:
     """Align the size's base and save it to ``checkpoints/aligned``; (model, processor, log)."""
-    model, processor = load_base(size, derive_seed(seed, "weights"))
+    model, processor = load_base(size, derive_seed(seed, "weights"), label_names(data))
     log = align(
         model,
         processor,
@@ -141,6 +158,7 @@ def train_drpo(
     rollouts.drop_after(int(Path(last).name.rsplit("-", 1)[1]) if last else 0)
     print(f"Resuming from {Path(last).name}." if last else "Starting from the aligned checkpoint.")
     functions, weights = reward_functions(reward_preset)
+    size.max_completion_length = answer_length(size, {"train": rows}, processor.tokenizer)
     trainer = DRPOTrainer(
         model=model,
         args=_grpo_config(size, method, weights, processor, out, seed),
