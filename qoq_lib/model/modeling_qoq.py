@@ -123,7 +123,10 @@ class QoQModel(Qwen2_5_VLModel):
 
 
 class QoQForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
-    """Images, ECGs and text in, text out; drop-in for ``Qwen2_5_VLForConditionalGeneration``."""
+    """Images, ECGs and text in, text out; drop-in for ``Qwen2_5_VLForConditionalGeneration``.
+
+    ``forward`` is the parent's: it hands ``ecg_values`` and ``ecg_counts`` on to ``QoQModel``.
+    """
 
     config: QoQConfig
 
@@ -135,48 +138,21 @@ class QoQForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.post_init()
 
-    def forward(  # transformers checks generate()'s arguments against these names
+    def prepare_inputs_for_generation(  # generate() refuses arguments without a name here
         self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        past_key_values: Any = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        pixel_values: torch.Tensor | None = None,
-        image_grid_thw: torch.Tensor | None = None,
-        mm_token_type_ids: torch.Tensor | None = None,
+        input_ids: torch.Tensor,
+        *args: Any,
         ecg_values: torch.Tensor | None = None,
         ecg_counts: torch.Tensor | None = None,
-        logits_to_keep: int | torch.Tensor = 0,
+        is_first_iteration: bool = False,
         **kwargs: Any,
-    ) -> Any:
-        """As the parent's; ``ecg_values`` and ``ecg_counts`` as in ``QoQModel.forward``."""
-        return super().forward(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            inputs_embeds=inputs_embeds,
-            labels=labels,
-            pixel_values=pixel_values,
-            image_grid_thw=image_grid_thw,
-            mm_token_type_ids=mm_token_type_ids,
-            logits_to_keep=logits_to_keep,
-            ecg_values=ecg_values,
-            ecg_counts=ecg_counts,
-            **kwargs,
-        )
-
-    def prepare_inputs_for_generation(
-        self, input_ids: torch.Tensor, *args: Any, is_first_iteration: bool = False, **kwargs: Any
     ) -> dict[str, Any]:
         """The ECG is read with the prompt; later steps find it in the key-value cache."""
         inputs = super().prepare_inputs_for_generation(
             input_ids, *args, is_first_iteration=is_first_iteration, **kwargs
         )
-        if not is_first_iteration and inputs.get("use_cache", True):
-            inputs["ecg_values"] = inputs["ecg_counts"] = None
+        if is_first_iteration or not inputs.get("use_cache", True):
+            inputs |= {"ecg_values": ecg_values, "ecg_counts": ecg_counts}
         return inputs
 
     def _expand_inputs_for_generation(
