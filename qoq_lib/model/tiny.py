@@ -6,7 +6,7 @@ published sizes, so a run on a laptop takes the code path of a run at 7B.
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2VLImageProcessorPil, set_seed
+from transformers import PreTrainedTokenizerFast, Qwen2VLImageProcessorPil
 
 from qoq_lib.data.phantom import sentences, words
 from qoq_lib.data.prompts import ANSWER_FORMAT
@@ -21,6 +21,7 @@ from .processing_qoq import (
     QoQProcessor,
     suppressed_token_ids,
 )
+from .randomness import seeded
 
 VOCABULARY_SIZE = 768
 PATCH = 28  # pixels: side of a merged patch
@@ -31,8 +32,8 @@ WIDTH = 128
 def tiny_model(seed: int = 0) -> tuple[QoQForConditionalGeneration, QoQProcessor]:
     """Random weights, all three modalities, float32 on the CPU; same seed, same bytes."""
     processor = tiny_processor()
-    set_seed(seed)
-    model = QoQForConditionalGeneration(_config(processor.tokenizer)).eval()
+    with seeded(seed):
+        model = QoQForConditionalGeneration(_config(processor.tokenizer)).eval()
     generation = model.generation_config
     generation.eos_token_id = processor.tokenizer.eos_token_id
     generation.pad_token_id = processor.tokenizer.pad_token_id
