@@ -154,7 +154,7 @@ def _tokenizer(folder: Path) -> Any:
 
 
 def _image_processor_class() -> Any:
-    """torchvision's backend where there is one; AutoImageProcessor cannot even be asked without."""
+    """The torchvision backend, where there is one: without it AutoImageProcessor even fails."""
     if is_torchvision_available():
         from transformers import Qwen2VLImageProcessor
 

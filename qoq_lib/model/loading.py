@@ -30,6 +30,12 @@ from qoq_lib.runs import project_root
 __all__ = ["LoadError", "ModelSize", "check_machine", "load_model", "load_size", "tiny_model"]
 
 
+_UNFIT = (
+    "holds an adapter whose weights, settings and base do not belong together: copy or download "
+    "the folder again."
+)
+
+
 class AlignmentPlan(BaseModel):
     """Steps, batch sizes and learning rate of notebook 02."""
 
@@ -175,12 +181,13 @@ def _merged(folder: Path, processor: QoQProcessor) -> QoQForConditionalGeneratio
     settings = read_json(folder / ADAPTER_FILE)
     held = set(open_shard(folder / ADAPTER_WEIGHTS_FILE).keys())
     base = _base_of_adapter(folder, settings, processor.ecg_tokens)
-    model = PeftModel.from_pretrained(base, folder)
-    if held != set(get_peft_model_state_dict(model)):
-        raise LoadError(
-            f"{folder / ADAPTER_WEIGHTS_FILE} and {ADAPTER_FILE} beside it name different weights: "
-            "copy or download the folder again."
-        )
+    try:
+        model = PeftModel.from_pretrained(base, folder)
+        complete = held == set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # peft's ways to say no
+        raise LoadError(f"{folder} {_UNFIT}") from error
+    if not complete:
+        raise LoadError(f"{folder} {_UNFIT}")
     return model.merge_and_unload().eval()
 
 

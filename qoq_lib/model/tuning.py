@@ -30,7 +30,7 @@ _PARAMETERS: dict[Part, str] = {
 _ADAPTED: dict[Part, str] = {
     "language_model": r"model\.language_model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj",
     "vision_tower": r"model\.visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.\w+_proj)",
-    "merger": r"model\.visual\.merger\.mlp\.\d+",
+    "merger": r"model\.visual\.merger\.mlp\.[02]",  # between them stands a GELU
 }
 _ECG_PATH: tuple[Part, ...] = ("ecg_encoder", "ecg_projector")
 
