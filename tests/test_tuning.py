@@ -14,14 +14,23 @@ import torch
 from checkpoints import hub_base
 from datasets import Dataset, concatenate_datasets
 from peft import get_peft_model
+from safetensors.torch import load_file, save_file
 from test_loading import prompts, truncate
+from transformers.quantizers.quantizers_utils import should_convert_module
 
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.model import loading
 from qoq_lib.model.from_base import base_processor
 from qoq_lib.model.loading import LoadError, load_model, load_size
 from qoq_lib.model.modeling_qoq import QoQForConditionalGeneration
-from qoq_lib.model.tuning import PARTS, TuningError, check_tuning, parameters_by_part, prepare
+from qoq_lib.model.tuning import (
+    PARTS,
+    TuningError,
+    check_tuning,
+    parameters_by_part,
+    prepare,
+    quantization,
+)
 from qoq_lib.training import launch
 from qoq_lib.training.backend import BackendError, start_backend
 from qoq_lib.training.launch import load_method, save_checkpoint, train_drpo
@@ -163,16 +172,13 @@ def test_a_moved_run_still_finds_the_base_of_its_adapter(adapter: Path, tmp_path
 
 
 def keep_weights(folder: Path, words: str) -> None:
-    from safetensors.torch import load_file, save_file
-
     path = folder / loading.ADAPTER_WEIGHTS_FILE
     save_file({name: w for name, w in load_file(path).items() if words in name}, path)
 
 
-def unname_base(folder: Path) -> None:
-    settings = json.loads((folder / "adapter_config.json").read_text())
-    settings["base_model_name_or_path"] = None
-    (folder / "adapter_config.json").write_text(json.dumps(settings))
+def change_settings(folder: Path, **changes: Any) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 @pytest.mark.parametrize(
@@ -182,7 +188,7 @@ def unname_base(folder: Path) -> None:
         (lambda f: (f / "adapter_model.safetensors").unlink(), "adapter_model.* is missing"),
         (lambda f: (f / "adapter_config.json").write_text("{"), "adapter_config.* not valid JSON"),
         (lambda f: keep_weights(f, "lora"), "do not belong together"),
-        (unname_base, "names no base model"),
+        (lambda f: change_settings(f, base_model_name_or_path=None), "names no base model"),
     ],
 )
 def test_a_damaged_adapter_is_refused(adapter: Path, damage: Any, sentence: str) -> None:
@@ -193,22 +199,21 @@ def test_a_damaged_adapter_is_refused(adapter: Path, damage: Any, sentence: str)
 
 
 def test_an_adapter_brings_the_ecg_path_to_a_published_base(tmp_path: Path) -> None:
-    base = hub_base(tmp_path / "base")
+    base, folder = hub_base(tmp_path / "base"), tmp_path / "adapter"
     processor = base_processor(str(base))
-    for parts, seed in ((["language_model", *PATH], 5), (["language_model"], 6)):
-        model = QoQForConditionalGeneration.from_base(str(base), seed=seed)
-        adapted = get_peft_model(model, prepare(model, "lora", parts))
-        loud_adapter(adapted)
-        save_checkpoint(adapted, processor, tmp_path / str(seed))
-        if len(parts) > 1:
-            loaded, _ = load_model(tmp_path / str(seed))
-            kept, path = loaded.state_dict(), model.model.ecg_encoder.modules_to_save["default"]
-            assert all(
-                torch.equal(kept[f"model.ecg_encoder.{name}"].to(weight), weight)
-                for name, weight in path.state_dict().items()
-            )
+    model = QoQForConditionalGeneration.from_base(str(base), seed=5)  # another seed than loading's
+    adapted = get_peft_model(model, prepare(model, "lora", ["language_model", *PATH]))
+    loud_adapter(adapted)
+    assert logits(adapted, processor).isfinite().all()  # bfloat16 beside float32 adapters
+    save_checkpoint(adapted, processor, folder)
+    loaded = load_model(folder)[0]
+    assert logits(loaded, processor).isfinite().all()
+    kept, path = loaded.state_dict(), model.model.ecg_encoder.modules_to_save["default"]
+    for name, weight in path.state_dict().items():
+        assert torch.equal(kept[f"model.ecg_encoder.{name}"].to(weight), weight)
+    change_settings(folder, modules_to_save=["ecg_projector"])
     with pytest.raises(LoadError, match="holds no ECG encoder and projector"):
-        load_model(tmp_path / "6")
+        load_model(folder)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +234,19 @@ def test_what_cannot_be_tuned_is_refused(tuning: str, parts: list[str], sentence
 def test_qlora_needs_a_gpu() -> None:
     with pytest.raises(TuningError, match="'qlora' needs an NVIDIA GPU and bitsandbytes"):
         check_tuning("qlora", ["language_model"])
+
+
+def test_qlora_quantizes_the_layers_of_the_language_model_alone(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "9")  # it looks for bitsandbytes
+    settings = quantization("qlora")
+    assert settings is not None and settings.quantization_method() == "nf4"
+    linear = [n for n, m in tiny[0].named_modules() if isinstance(m, torch.nn.Linear)]
+    skipped = settings.llm_int8_skip_modules
+    quantized = {name for name in linear if should_convert_module(name, skipped)}
+    assert quantized == {name for name in linear if name.startswith("model.language_model.layers.")}
+    assert quantization("lora") is quantization("full") is None
 
 
 def test_a_mistyped_part_in_a_size_is_refused(

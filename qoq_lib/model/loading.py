@@ -83,8 +83,9 @@ def load_size(name: str) -> ModelSize:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
+        given = "missing" if first["type"] == "missing" else repr(first["input"])
         raise LoadError(
-            f"configs/model/{name}.yaml: {where} is {first['input']!r}: {first['msg']}."
+            f"configs/model/{name}.yaml: {where} is {given}: {first['msg']}."
         ) from error
 
 
@@ -100,7 +101,12 @@ def read_config(kind: str, name: str) -> dict[str, Any]:
 
 
 def check_machine(size: ModelSize) -> None:
-    """Raise ``LoadError``, before any heavy work, when GPU or weights for ``size`` are missing."""
+    """Look, before any heavy work, whether ``size`` can be had here.
+
+    Raises:
+        LoadError: GPU or weights are missing.
+        TuningError: the way of tuning is unknown, or needs a GPU that is not there.
+    """
     if size.needs_gpu and not torch.cuda.is_available():
         raise LoadError(
             f"Model size {size.name!r} ({size.base}) needs an NVIDIA GPU and none is visible: run "

@@ -73,7 +73,8 @@ def quantization(tuning: Tuning) -> BitsAndBytesConfig | None:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
-        llm_int8_skip_modules=["lm_head", "visual", *_ECG_PATH],
+        # Matched from the start of a module's name.
+        llm_int8_skip_modules=["lm_head", "model.visual", *(f"model.{part}" for part in _ECG_PATH)],
     )
 
 
