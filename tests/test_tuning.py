@@ -3,8 +3,6 @@
 import copy
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +30,6 @@ from qoq_lib.model.tuning import (
     quantization,
 )
 from qoq_lib.training import launch
-from qoq_lib.training.backend import BackendError, start_backend
 from qoq_lib.training.launch import load_method, save_checkpoint, train_drpo
 
 SETS: list[list[Any]] = [
@@ -257,45 +254,3 @@ def test_a_mistyped_part_in_a_size_is_refused(
     with pytest.raises(LoadError, match="7b.yaml: trainable.1 is 'mergerr': .*'merger'") as refused:
         load_size("7b")
     assert "\n" not in str(refused.value)
-
-
-def test_peft_is_the_backend_that_is_always_there() -> None:
-    start_backend("peft")
-    with pytest.raises(BackendError, match="Unknown backend 'slothful': use one of peft, unsloth"):
-        start_backend("slothful")
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_unsloth_without_a_gpu_is_refused_before_anything_heavy() -> None:
-    code = (
-        "import sys\n"
-        "from qoq_lib.training.backend import BackendError, start_backend\n"
-        "try:\n"
-        "    start_backend('unsloth')\n"
-        "except BackendError as error:\n"
-        "    print(error)\n"
-        "print([name for name in ('transformers', 'trl', 'peft') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [
-        "backend 'unsloth' needs an NVIDIA GPU and none is visible: use backend 'peft' here.",
-        "[]",
-    ]
-
-
-@pytest.mark.parametrize("error", [ImportError, NotImplementedError, RuntimeError])
-def test_unsloth_that_cannot_be_imported_is_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
-) -> None:
-    from qoq_lib.training import backend
-
-    def broken(_: str) -> None:
-        raise error("no\nluck")
-
-    monkeypatch.setattr(backend, "_gpu_is_visible", lambda: True)
-    monkeypatch.setattr(backend, "import_module", broken)
-    with pytest.raises(BackendError, match="must be started before transformers is imported"):
-        start_backend("unsloth")
-    monkeypatch.setattr(backend, "PATCHED", ())
-    with pytest.raises(BackendError, match=r"cannot be imported \(no luck\): install"):
-        start_backend("unsloth")
