@@ -1,5 +1,6 @@
 """QoQ: Qwen2.5-VL with an ECG path. Only what Qwen2.5-VL lacks is added here."""
 
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -137,6 +138,12 @@ class QoQForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         text = config.text_config
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.post_init()
+
+    @classmethod
+    def from_base(cls, name: str, **options: Any) -> "QoQForConditionalGeneration":
+        """A published Qwen2.5-VL with a fresh ECG path: see ``qoq_lib.model.from_base``."""
+        # By name: in a checkpoint this file must load where qoq_lib is not installed.
+        return import_module("qoq_lib.model.from_base").from_base(name, **options)
 
     def prepare_inputs_for_generation(  # generate() refuses arguments without a name here
         self,

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2VLImageProcessorPil, set_seed
+from transformers import PreTrainedTokenizerFast, Qwen2VLImageProcessorPil
 
 from qoq_lib.data.phantom import sentences, words
 from qoq_lib.data.prompts import ANSWER_FORMAT
@@ -23,6 +23,7 @@ from .processing_qoq import (
     QoQProcessor,
     suppressed_token_ids,
 )
+from .randomness import seeded
 
 VOCABULARY_SIZE = 768
 PATCH = 28  # pixels: side of a merged patch
@@ -38,8 +39,8 @@ def tiny_model(
     ``labels`` become one token each, as the phantom's are: so small a model cannot learn to spell.
     """
     processor = tiny_processor(labels)
-    set_seed(seed)
-    model = QoQForConditionalGeneration(_config(processor.tokenizer)).eval()
+    with seeded(seed):
+        model = QoQForConditionalGeneration(_config(processor.tokenizer)).eval()
     generation = model.generation_config
     generation.eos_token_id = processor.tokenizer.eos_token_id
     generation.pad_token_id = processor.tokenizer.pad_token_id

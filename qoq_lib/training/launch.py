@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 from datasets import Dataset, DatasetDict
-from peft import LoraConfig
 from pydantic import BaseModel, ConfigDict
 from transformers import PrinterCallback
 from trl import GRPOConfig
@@ -22,6 +21,7 @@ from qoq_lib.data.prompts import boxed
 from qoq_lib.data.storage import ASSEMBLY_FILE
 from qoq_lib.model.loading import ModelSize, load_base, load_model, read_config
 from qoq_lib.model.processing_qoq import suppressed_token_ids
+from qoq_lib.model.tuning import prepare, quantization
 from qoq_lib.runs import derive_seed
 from qoq_lib.training.align import align
 from qoq_lib.training.callbacks import PlainProgress
@@ -136,7 +136,7 @@ def train_drpo(
     ``resume`` goes on from the last checkpoint of an interrupted training of this run, where there
     is one. Returns (model, processor, log per optimiser step).
     """
-    model, processor = load_model(start)
+    model, processor = load_model(start, quantization_config=quantization(size.tuning))
     out = run_folder / "checkpoints" / "training"
     last = last_complete(out) if resume else None
     if last is None and out.is_dir():
@@ -152,7 +152,7 @@ def train_drpo(
         reward_funcs=functions,
         train_dataset=question_dataset(rows, processor.image_processor, size.answer_style),
         processing_class=processor,
-        peft_config=_lora() if size.tuning == "lora" else None,
+        peft_config=prepare(model, size.tuning, size.trainable),
         drpo=PRESETS[method.drpo] if method.drpo else None,
         rollouts=rollouts,
         callbacks=[PlainProgress("train")],
@@ -195,14 +195,4 @@ def _grpo_config(
         disable_tqdm=True,
         seed=derive_seed(seed, "training"),
         data_seed=derive_seed(seed, "order"),
-    )
-
-
-def _lora() -> LoraConfig:
-    """Adapters on the language model; the ECG path is new and trained in full."""
-    return LoraConfig(
-        r=16,
-        lora_alpha=32,
-        target_modules=r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
-        modules_to_save=["ecg_encoder", "ecg_projector"],
     )
