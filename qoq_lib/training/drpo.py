@@ -289,12 +289,12 @@ def cluster_vectors(vectors: np.ndarray, config: DrpoConfig) -> tuple[np.ndarray
 def _kmeans(
     points: np.ndarray, distinct: np.ndarray, k: int, seeding: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    if seeding == "kmeans++":
-        fit = KMeans(n_clusters=k, n_init="auto", random_state=0).fit(points.astype(np.float32))
-        return fit.labels_.astype(int), fit.cluster_centers_.astype(float)
-    by_reward = distinct[np.argsort(distinct.mean(axis=1), kind="stable")]
-    start = by_reward[((np.arange(k) + 0.5) / k * len(distinct)).astype(int)]
-    with warnings.catch_warnings():  # of an emptied cluster
-        warnings.simplefilter("ignore", UserWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of an emptied cluster
+        if seeding == "kmeans++":
+            fit = KMeans(k, n_init="auto", random_state=0).fit(points.astype(np.float32))
+            return fit.labels_.astype(int), fit.cluster_centers_.astype(float)
+        by_reward = distinct[np.argsort(distinct.mean(axis=1), kind="stable")]
+        start = by_reward[((np.arange(k) + 0.5) / k * len(distinct)).astype(int)]
         centres, labels = kmeans2(points, start, minit="matrix", iter=10, check_finite=False)
-    return labels, centres
+        return labels, centres

@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 from datasets import Dataset, DatasetDict
 from peft import LoraConfig
-from pydantic import BaseModel, ConfigDict
 from transformers import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig
@@ -20,31 +19,21 @@ from trl import GRPOConfig
 from qoq_lib.data.assemble import assemble, load_assembled, load_assembly
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.data.storage import ASSEMBLY_FILE
-from qoq_lib.model.loading import ModelSize, load_base, load_model, read_config
+from qoq_lib.model.loading import ModelSize, load_base, load_model
+from qoq_lib.model.pixels import model_view
 from qoq_lib.model.processing_qoq import suppressed_token_ids
 from qoq_lib.runs import derive_seed
 from qoq_lib.training.align import align
 from qoq_lib.training.callbacks import PlainProgress
-from qoq_lib.training.drpo import PRESETS
+from qoq_lib.training.methods import Method, balanced
+from qoq_lib.training.methods import load_method as load_method
 from qoq_lib.training.questions import question_dataset
 from qoq_lib.training.rewards import reward_functions
 from qoq_lib.training.rollouts import RolloutWriter
+from qoq_lib.training.sft import AnswerTrainer
 from qoq_lib.training.trainer import DRPOTrainer
 
 PHANTOM_ROWS = 3000
-
-
-class Method(BaseModel):
-    """An arm, from ``configs/method/<name>.yaml``: how advantages are made and which loss."""
-
-    model_config = ConfigDict(extra="forbid")
-    drpo: str | None
-    loss_type: str
-
-
-def load_method(name: str) -> Method:
-    """Read ``configs/method/<name>.yaml``; ``LoadError`` for an unknown name."""
-    return Method(**read_config("method", name))
 
 
 def ensure_data(folder: Path, seed: int) -> DatasetDict:
@@ -130,7 +119,8 @@ def train_drpo(
     """Train from the checkpoint ``start``; saves ``checkpoints/trained``.
 
     ``resume`` goes on from the last checkpoint of an interrupted training of this run, where there
-    is one. Returns (model, processor, log per optimiser step).
+    is one. Returns (model, processor, log per optimiser step); the supervised arm has neither
+    rollouts nor a reward in its log.
     """
     model, processor = load_model(start)
     out = run_folder / "checkpoints" / "training"
@@ -140,23 +130,33 @@ def train_drpo(
     rollouts = RolloutWriter(run_folder / "rollouts")
     rollouts.drop_after(int(Path(last).name.rsplit("-", 1)[1]) if last else 0)
     print(f"Resuming from {Path(last).name}." if last else "Starting from the aligned checkpoint.")
+    if method.sampling == "balanced":
+        rows = balanced(rows, derive_seed(seed, "balance"))
     functions, weights = reward_functions(reward_preset)
-    trainer = DRPOTrainer(
-        model=model,
-        args=_grpo_config(size, method, weights, processor, out, seed),
-        reward_funcs=functions,
-        train_dataset=question_dataset(rows, processor.image_processor, size.answer_style),
-        processing_class=processor,
-        peft_config=_lora() if size.tuning == "lora" else None,
-        drpo=PRESETS[method.drpo] if method.drpo else None,
-        rollouts=rollouts,
-        callbacks=[PlainProgress("train")],
-    )
+    args = _grpo_config(size, method, weights, processor, out, seed)
+    adapters = _lora() if size.tuning == "lora" else None
+    trainer: AnswerTrainer | DRPOTrainer
+    if method.advantages is None:
+        views = [model_view(row, processor.image_processor) for row in rows]
+        trainer = AnswerTrainer(model, processor, views, size.answer_style, args, adapters)
+    else:
+        trainer = DRPOTrainer(
+            model=model,
+            args=args,
+            reward_funcs=functions,
+            train_dataset=question_dataset(rows, processor.image_processor, size.answer_style),
+            processing_class=processor,
+            peft_config=adapters,
+            estimator=method.advantages,
+            drpo=method.drpo_config,
+            rollouts=rollouts,
+            callbacks=[PlainProgress("train")],
+        )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last)
     save_checkpoint(trainer.model, processor, run_folder / "checkpoints" / "trained")
     shutil.rmtree(out)
-    history = [entry for entry in trainer.state.log_history if "reward" in entry]
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
     return trainer.model.eval(), processor, pd.DataFrame(history)
 
 
@@ -165,17 +165,18 @@ def _grpo_config(
 ) -> GRPOConfig:
     plan = size.training
     per_step = plan.questions_per_step * plan.rollouts
-    return GRPOConfig(
+    accumulation = max(per_step // plan.micro_batch, 1)
+    values: dict[str, Any] = dict(
         output_dir=str(out),
         max_steps=plan.steps,
         per_device_train_batch_size=min(plan.micro_batch, per_step),
-        gradient_accumulation_steps=max(per_step // plan.micro_batch, 1),
+        gradient_accumulation_steps=accumulation,
+        steps_per_generation=accumulation * method.updates_per_generation,
         num_generations=plan.rollouts,
         learning_rate=plan.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=5,
         beta=plan.beta,
-        loss_type=method.loss_type,
         max_completion_length=size.max_completion_length,
         reward_weights=weights,
         generation_kwargs={"suppress_tokens": suppressed_token_ids(processor.tokenizer)},
@@ -191,6 +192,7 @@ def _grpo_config(
         seed=derive_seed(seed, "training"),
         data_seed=derive_seed(seed, "order"),
     )
+    return GRPOConfig(**values | method.grpo)
 
 
 def _lora() -> LoraConfig:

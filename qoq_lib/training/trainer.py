@@ -1,8 +1,8 @@
 """``DRPOTrainer``: TRL's ``GRPOTrainer`` with DRPO advantages, ECGs and kept rollouts.
 
 Generation, losses, reference policy and logging stay TRL's. Three things are added: advantages come
-from ``drpo.compute_advantages`` on the rewards of all processes; each prompt's own ECGs reach every
-forward pass; each rollout lands in parquet.
+from one of ``estimators.ESTIMATORS`` on the rewards of all processes; each prompt's own ECGs reach
+every forward pass; each rollout lands in parquet.
 """
 
 import copy
@@ -17,7 +17,8 @@ from peft import PeftModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOConfig, GRPOTrainer
 
-from qoq_lib.training.drpo import DomainStatistics, DrpoConfig, compute_advantages
+from qoq_lib.training.drpo import RECOMMENDED, DomainStatistics, DrpoConfig
+from qoq_lib.training.estimators import ESTIMATORS, NEED_GREEDY, Rewards, attainable_rewards
 from qoq_lib.training.rollouts import RolloutWriter
 
 STATE_FILE = "drpo_state.json"
@@ -41,18 +42,21 @@ class _WithEcgs:
 
 
 class DRPOTrainer(GRPOTrainer):
-    """GRPO with domain- and difficulty-scaled advantages (``drpo=None``: TRL's own advantages).
+    """GRPO with the advantages of ``estimator``, a key of ``ESTIMATORS``; ``drpo`` configures it.
 
     The data set needs the columns ``prompt`` (chat messages), ``id``, ``domain``, ``dataset``,
     ``question``, ``options``, ``answers`` and ``boxes``; ``questions.question_dataset`` makes it.
     """
+
+    generation_config: Any
 
     def __init__(
         self,
         *,
         model: Any,
         args: GRPOConfig,
-        drpo: DrpoConfig | None = None,
+        estimator: str = "drpo",
+        drpo: DrpoConfig = RECOMMENDED,
         rollouts: RolloutWriter | None = None,
         **kwargs: Any,
     ) -> None:
@@ -67,8 +71,10 @@ class DRPOTrainer(GRPOTrainer):
             self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
         # A collective under a rank-dependent condition in TRL: ranks without images would hang.
         self.log_multimodal = False
-        self.drpo = drpo
-        self.statistics = DomainStatistics(drpo or DrpoConfig())
+        if estimator in NEED_GREEDY and args.use_vllm:
+            raise ValueError(f"{estimator} needs greedy completions: set use_vllm to False.")
+        self.estimator = estimator
+        self.statistics = DomainStatistics(drpo)
         self.rollouts = rollouts
         self.last_batch: dict[str, Any] = {}
         self._ecg_rows: list[torch.Tensor] | None = None
@@ -92,37 +98,69 @@ class DRPOTrainer(GRPOTrainer):
 
     def _calculate_rewards(self, inputs: list, *args: Any, **kwargs: Any) -> torch.Tensor:
         matrix = super()._calculate_rewards(inputs, *args, **kwargs)
-        names = ("id", "domain", "dataset", "question", "options", "answers")
+        names = ("id", "domain", "dataset", "question", "options", "answers", "boxes")
         rows = gather_object([{name: row[name] for name in names} for row in inputs])
         self.last_batch = {"rows": rows, "components": matrix.cpu().double().numpy()}
         return matrix
 
     def _generate_and_score_completions(self, inputs: list) -> dict[str, Any]:
+        needs_greedy = self.model.training and self.estimator in NEED_GREEDY
+        greedy = self._greedy_rewards(inputs) if needs_greedy else None
         output = super()._generate_and_score_completions(inputs)
         if self._ecg_rows is not None:
             output["ecg_rows"] = self._ecg_rows
         if self.model.training:
-            if self.drpo is not None:
-                self._scale_by_domain(output, len(inputs))
+            self._replace_advantages(output, len(inputs), greedy)
             self._keep_rollouts(output)
         return output
 
-    def _scale_by_domain(self, output: dict[str, Any], local: int) -> None:
-        """Replace the advantages by DRPO's; every process computes the same ones."""
-        group = self.num_generations
+    def _replace_advantages(
+        self, output: dict[str, Any], local: int, greedy: np.ndarray | None
+    ) -> None:
+        """Put the estimator's advantages in place of TRL's; every process computes the same."""
+        rows = self.last_batch["rows"][:: self.num_generations]
         weights = self.reward_weights.cpu().double().numpy()
         components = self.last_batch["components"]
-        rewards = np.where(
-            np.isnan(components).all(axis=1), np.nan, np.nansum(components * weights, axis=1)
+        rewards = Rewards(
+            components.reshape(len(rows), self.num_generations, -1),
+            weights,
+            attainable_rewards(rows, self.reward_func_names, weights.tolist()),
+            greedy,
+            self.last_batch.get("kl"),
         )
-        domains = [row["domain"] for row in self.last_batch["rows"][::group]]
-        result = compute_advantages(
-            rewards.reshape(-1, group), domains, self.drpo or DrpoConfig(), self.statistics
-        )
-        self.last_batch["drpo"] = result
+        column = self.statistics.config.domain_column
+        domains = [row[column] for row in rows]
+        result = ESTIMATORS[self.estimator](rewards, domains, self.statistics)
+        self.last_batch["estimate"] = result
+        for name, count in result.degenerate.items():
+            self._metrics["train"][f"drpo/{name}"].append(count)
         flat = torch.as_tensor(result.advantages.reshape(-1), dtype=output["advantages"].dtype)
         start = self.accelerator.process_index * local
         output["advantages"] = flat[start : start + local].to(output["advantages"].device)
+
+    def _greedy_rewards(self, inputs: list) -> np.ndarray:
+        """Reward of each question's greedy completion over all processes, for ReMax.
+
+        One extra completion per question, generated before the rollouts; it draws no random number,
+        so an arm that needs it samples the same rollouts as the others from the same seed.
+        """
+        unique = {row["id"]: row["prompt"] for row in inputs}
+        prompt_ids, images, fields = self._tokenize_prompts(list(unique.values()))
+        sampling = self.generation_config
+        self.generation_config = copy.deepcopy(sampling)
+        self.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
+        try:
+            ids, _ = self._generate_single_turn(prompt_ids, images, fields, 1)
+        finally:
+            self.generation_config = sampling
+        texts = self.processing_class.batch_decode(ids, skip_special_tokens=True)
+        said = {name: (text, tokens) for name, text, tokens in zip(unique, texts, ids, strict=True)}
+        answers = [[{"role": "assistant", "content": said[row["id"]][0]}] for row in inputs]
+        tokens = [said[row["id"]][1] for row in inputs]
+        prompts = [row["prompt"] for row in inputs]
+        matrix = super()._calculate_rewards(inputs, prompts, answers, tokens)
+        total = (matrix * self.reward_weights.to(matrix.device)).nansum(dim=1)
+        return total[:: self.num_generations].cpu().double().numpy()
 
     def _keep_rollouts(self, output: dict[str, Any]) -> None:
         advantages = self.accelerator.gather(output["advantages"]).tolist()
@@ -132,7 +170,7 @@ class DRPOTrainer(GRPOTrainer):
         count, group = len(advantages), self.num_generations
         completions = list(self._logs["completion"])[-count:]
         components, weights = self.last_batch["components"], self.reward_weights.tolist()
-        drpo = self.last_batch.get("drpo")
+        estimate = self.last_batch["estimate"]
         step = self.state.global_step + 1
         records = []
         for index, row in enumerate(self.last_batch["rows"]):
@@ -147,8 +185,8 @@ class DRPOTrainer(GRPOTrainer):
                     "completion": completions[index],
                     "reward": float(np.dot(components[index], weights)),
                     "advantage": advantages[index],
-                    "weight": 1.0 if drpo is None else float(drpo.weights[question]),
-                    "cluster": 0 if drpo is None else int(drpo.clusters[question]),
+                    "weight": float(estimate.weights[question]),
+                    "cluster": int(estimate.clusters[question]),
                     "correct": parts.get("accuracy") == 1.0,
                     "n_tokens": int(lengths[index]),
                 }
