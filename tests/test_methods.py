@@ -43,9 +43,9 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(name: str, start: Path, rows: Dataset, out: Path) -> Any:
+def train(name: str, start: Path, rows: Dataset, out: Path, steps: int = 2) -> Any:
     size = load_size("tiny")
-    plan = {"steps": 2, "questions_per_step": QUESTIONS, "rollouts": ROLLOUTS, "micro_batch": 4}
+    plan = {"steps": steps, "questions_per_step": QUESTIONS, "rollouts": ROLLOUTS, "micro_batch": 4}
     size.training = size.training.model_copy(update=plan)
     size.max_completion_length = 4
     out.mkdir()
@@ -180,8 +180,8 @@ def test_balanced_rows_have_every_domain_equally_often_and_keep_their_number() -
 
 
 def test_the_supervised_arm_learns_the_answers(start: Path, rows: Dataset, tmp_path: Path) -> None:
-    model, _, log = train("sft", start, rows, tmp_path / "run")
+    model, _, log = train("sft", start, rows, tmp_path / "run", steps=16)
     before, _ = load_model(start)
     moved = model.model.ecg_projector.fc2.weight - before.model.ecg_projector.fc2.weight
-    assert log["loss"].iloc[-1] < log["loss"].iloc[0] + 1
+    assert log["loss"].tail(4).mean() < 0.9 * log["loss"].head(4).mean()
     assert moved.abs().max() > 0
