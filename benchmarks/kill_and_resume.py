@@ -39,8 +39,8 @@ def train(run: Path, steps: int) -> None:
     """One run into the folder ``run``, resumed from its last checkpoint where it has one."""
     from qoq_lib.data.phantom import make_phantom
     from qoq_lib.model.loading import load_size, tiny_model
+    from qoq_lib.training import launch
     from qoq_lib.training.checkpoints import save_checkpoint
-    from qoq_lib.training.launch import load_method, train_drpo
 
     size = load_size("tiny")
     plan = {"steps": steps, "questions_per_step": 8, "rollouts": 4, "micro_batch": 16}
@@ -49,8 +49,8 @@ def train(run: Path, steps: int) -> None:
     if not start.exists():
         save_checkpoint(*tiny_model(0), start)
     rows = make_phantom(200, seed=0).filter(lambda s: s == "train", input_columns="split")
-    method = load_method("drpo")
-    train_drpo(start, rows, size, method, run, reward_preset="paper", seed=0, resume=True)
+    method = launch.load_method("drpo")
+    launch.train(start, rows, size, method, run, reward_preset="paper", seed=0, resume=True)
 
 
 def compare(scratch: Path, options: argparse.Namespace) -> int:

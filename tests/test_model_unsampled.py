@@ -14,7 +14,8 @@ from qoq_lib.data.phantom import make_phantom
 from qoq_lib.model.loading import load_size
 from qoq_lib.model.modeling_qoq import QoQForConditionalGeneration
 from qoq_lib.model.processing_qoq import UNSAMPLED_TOKENS, suppressed_token_ids, vllm_suppression
-from qoq_lib.training.launch import load_method, save_checkpoint, train_drpo
+from qoq_lib.training.checkpoints import save_checkpoint
+from qoq_lib.training.launch import load_method, train
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_the_training_loop_never_samples_a_placeholder(
     out = tmp_path / "run"
     out.mkdir()
     options: dict[str, Any] = {"reward_preset": "paper", "seed": 0, "resume": False}
-    train_drpo(tmp_path / "start", rows, size, load_method("drpo"), out, **options)
+    train(tmp_path / "start", rows, size, load_method("drpo"), out, **options)
     assert sum(len(new) for new in made) > 10
     assert not torch.isin(torch.cat(made), forbidden).any()
 

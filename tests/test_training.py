@@ -13,7 +13,7 @@ from qoq_lib.evaluation.predict import predict
 from qoq_lib.model.loading import AlignmentPlan, load_size, tiny_model
 from qoq_lib.training.align import AlignmentMix, AnswerCollator, align
 from qoq_lib.training.checkpoints import save_checkpoint
-from qoq_lib.training.launch import Method, load_method, train_drpo
+from qoq_lib.training.launch import Method, load_method, train
 from qoq_lib.training.rollouts import RolloutWriter, read_rollouts
 
 
@@ -35,7 +35,7 @@ def small_size(**changes: Any) -> Any:
 
 def trained(start: Path, rows: Dataset, out: Path, method: Method, **changes: Any) -> pd.DataFrame:
     out.mkdir()
-    _, _, log = train_drpo(
+    _, _, log = train(
         start, rows, small_size(**changes), method, out, reward_preset="paper", seed=0, resume=False
     )
     return log
@@ -118,9 +118,9 @@ def test_an_interrupted_training_resumes_from_its_checkpoint_and_says_so(
     options: dict[str, Any] = {"reward_preset": "paper", "seed": 0}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(RolloutWriter, "write", stop_at_three)
-        train_drpo(start, rows, size, method, out, resume=False, **options)
+        train(start, rows, size, method, out, resume=False, **options)
     assert not (out / "checkpoints" / "trained").exists()
-    _, _, log = train_drpo(start, rows, size, method, out, resume=True, **options)
+    _, _, log = train(start, rows, size, method, out, resume=True, **options)
     assert "Resuming from checkpoint-2." in capsys.readouterr().out
     assert sorted(read_rollouts(out / "rollouts")["step"].unique()) == [1, 2, 3, 4]
     assert len(log) == 4

@@ -30,7 +30,8 @@ from qoq_lib.model.tuning import (
     quantization,
 )
 from qoq_lib.training import launch
-from qoq_lib.training.launch import load_method, save_checkpoint, train_drpo
+from qoq_lib.training.checkpoints import save_checkpoint
+from qoq_lib.training.launch import load_method, train
 
 SETS: list[list[Any]] = [
     list(PARTS),
@@ -113,7 +114,7 @@ def reinforced(run: Path, rows: Dataset, parts: Sequence[Any], beta: float = 0.0
     size.training = size.training.model_copy(update=plan)
     start = run / "checkpoints" / "aligned"
     options: dict[str, Any] = {"reward_preset": "paper", "seed": 0, "resume": False}
-    return train_drpo(start, rows, size, load_method("grpo"), run, **options)[0]
+    return train(start, rows, size, load_method("grpo"), run, **options)[0]
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.1])

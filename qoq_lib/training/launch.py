@@ -6,12 +6,13 @@ aligns a model, and both say so.
 
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from datasets import Dataset, DatasetDict
-from pydantic import BaseModel, ConfigDict
+from peft import get_peft_model
 from transformers import PrinterCallback
 from trl import GRPOConfig
 
@@ -19,33 +20,23 @@ from qoq_lib.data.assemble import assemble, load_assembled, load_assembly
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.data.prompts import boxed
 from qoq_lib.data.storage import ASSEMBLY_FILE
-from qoq_lib.model.loading import ModelSize, load_base, load_model, read_config
+from qoq_lib.model.loading import ModelSize, load_base, load_model
+from qoq_lib.model.pixels import model_view
 from qoq_lib.model.processing_qoq import suppressed_token_ids
 from qoq_lib.model.tuning import prepare, quantization
 from qoq_lib.runs import derive_seed
 from qoq_lib.training.align import align
 from qoq_lib.training.callbacks import PlainProgress
 from qoq_lib.training.checkpoints import last_complete, save_checkpoint, step_of
-from qoq_lib.training.drpo import PRESETS
+from qoq_lib.training.methods import Method, balanced
+from qoq_lib.training.methods import load_method as load_method
 from qoq_lib.training.questions import question_dataset
-from qoq_lib.training.rewards import reward_functions
+from qoq_lib.training.rewards import attainable, reward_functions
 from qoq_lib.training.rollouts import RolloutWriter
+from qoq_lib.training.sft import AnswerTrainer
 from qoq_lib.training.trainer import DRPOTrainer
 
 PHANTOM_ROWS = 3000
-
-
-class Method(BaseModel):
-    """An arm, from ``configs/method/<name>.yaml``: how advantages are made and which loss."""
-
-    model_config = ConfigDict(extra="forbid")
-    drpo: str | None
-    loss_type: str
-
-
-def load_method(name: str) -> Method:
-    """Read ``configs/method/<name>.yaml``; ``LoadError`` for an unknown name."""
-    return Method(**read_config("method", name))
 
 
 def ensure_data(folder: Path, seed: int) -> DatasetDict:
@@ -97,6 +88,8 @@ def align_base(
 ) -> tuple[Any, Any, pd.DataFrame]:
     """Align the size's base and save it to ``checkpoints/aligned``; (model, processor, log)."""
     model, processor = load_base(size, derive_seed(seed, "weights"), label_names(data))
+    adapters = prepare(model, size.tuning, size.trainable)
+    adapted = get_peft_model(model, adapters) if adapters else None  # changes ``model`` in place
     log = align(
         model,
         processor,
@@ -107,6 +100,7 @@ def align_base(
         seed=derive_seed(seed, "alignment"),
         out=run_folder / "checkpoints" / "alignment",
     )
+    model = adapted.merge_and_unload() if adapted else model
     save_checkpoint(model, processor, run_folder / "checkpoints" / "aligned")
     return model, processor, log
 
@@ -120,7 +114,7 @@ def ensure_aligned(data: DatasetDict, size: ModelSize, run_folder: Path, seed: i
     return folder
 
 
-def train_drpo(
+def train(
     start: Path,
     rows: Dataset,
     size: ModelSize,
@@ -134,7 +128,8 @@ def train_drpo(
     """Train from the checkpoint ``start``; saves ``checkpoints/trained``.
 
     ``resume`` goes on from the last checkpoint of an interrupted training of this run, where there
-    is one. Returns (model, processor, log per optimiser step).
+    is one. Returns (model, processor, log per optimiser step); the supervised arm has neither
+    rollouts nor a reward in its log.
     """
     model, processor = load_model(start, quantization_config=quantization(size.tuning))
     out = run_folder / "checkpoints" / "training"
@@ -144,24 +139,35 @@ def train_drpo(
     rollouts = RolloutWriter(run_folder / "rollouts")
     rollouts.drop_after(step_of(last) if last else 0)
     print(f"Resuming from {last.name}." if last else "Starting from the aligned checkpoint.")
+    if method.sampling == "balanced":
+        rows = balanced(rows, derive_seed(seed, "balance"))
     functions, weights = reward_functions(reward_preset)
     size.max_completion_length = answer_length(size, {"train": rows}, processor.tokenizer)
-    trainer = DRPOTrainer(
-        model=model,
-        args=_grpo_config(size, method, weights, processor, out, seed),
-        reward_funcs=functions,
-        train_dataset=question_dataset(rows, processor.image_processor, size.answer_style),
-        processing_class=processor,
-        peft_config=prepare(model, size.tuning, size.trainable),
-        drpo=PRESETS[method.drpo] if method.drpo else None,
-        rollouts=rollouts,
-        callbacks=[PlainProgress("train")],
-    )
+    args = _grpo_config(size, method, weights, processor, out, seed)
+    adapters = prepare(model, size.tuning, size.trainable)
+    trainer: AnswerTrainer | DRPOTrainer
+    if method.advantages is None:
+        views = [model_view(row, processor.image_processor) for row in rows]
+        trainer = AnswerTrainer(model, processor, views, size.answer_style, args, adapters)
+    else:
+        trainer = DRPOTrainer(
+            model=model,
+            args=args,
+            reward_funcs=functions,
+            train_dataset=question_dataset(rows, processor.image_processor, size.answer_style),
+            processing_class=processor,
+            peft_config=adapters,
+            estimator=method.advantages,
+            drpo=method.drpo_config,
+            attainable=partial(attainable, preset=reward_preset),
+            rollouts=rollouts,
+            callbacks=[PlainProgress("train")],
+        )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     save_checkpoint(trainer.model, processor, run_folder / "checkpoints" / "trained")
     shutil.rmtree(out)
-    history = [entry for entry in trainer.state.log_history if "reward" in entry]
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
     return trainer.model.eval(), processor, pd.DataFrame(history)
 
 
@@ -170,17 +176,18 @@ def _grpo_config(
 ) -> GRPOConfig:
     plan = size.training
     per_step = plan.questions_per_step * plan.rollouts
-    return GRPOConfig(
+    accumulation = max(per_step // plan.micro_batch, 1)
+    values: dict[str, Any] = dict(
         output_dir=str(out),
         max_steps=plan.steps,
         per_device_train_batch_size=min(plan.micro_batch, per_step),
-        gradient_accumulation_steps=max(per_step // plan.micro_batch, 1),
+        gradient_accumulation_steps=accumulation,
+        steps_per_generation=accumulation * method.updates_per_generation,
         num_generations=plan.rollouts,
         learning_rate=plan.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=5,
         beta=plan.beta,
-        loss_type=method.loss_type,
         max_completion_length=size.max_completion_length,
         reward_weights=weights,
         generation_kwargs={"suppress_tokens": suppressed_token_ids(processor.tokenizer)},
@@ -196,3 +203,4 @@ def _grpo_config(
         seed=derive_seed(seed, "training"),
         data_seed=derive_seed(seed, "order"),
     )
+    return GRPOConfig(**values | method.grpo)

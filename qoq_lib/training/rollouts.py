@@ -10,7 +10,8 @@ import pandas as pd
 COLUMNS = (
     *("id", "domain", "dataset", "question", "options", "answers", "step", "sample"),
     *("completion", "reward_accuracy", "reward_iou", "reward_format", "reward_length"),
-    *("reward", "advantage", "weight", "cluster", "correct", "n_tokens"),
+    *("reward", "advantage", "weight", "cluster", "domain_temperature", "cluster_temperature"),
+    *("correct", "n_tokens"),
 )
 
 
@@ -41,3 +42,20 @@ def read_rollouts(folder: Path) -> pd.DataFrame:
     if not files:
         raise FileNotFoundError(f"No rollouts in {folder}: run notebook 03 for this run first.")
     return pd.concat([pd.read_parquet(path) for path in files], ignore_index=True)
+
+
+def no_rollouts() -> pd.DataFrame:
+    """An empty table of rollouts, for the supervised arm."""
+    return pd.DataFrame(columns=list(COLUMNS))
+
+
+def batch_table(rollouts: pd.DataFrame) -> pd.DataFrame:
+    """The last step by domain and cluster: questions, mean reward, temperatures and weight."""
+    last = rollouts[rollouts["step"] == rollouts["step"].max()]
+    return last.groupby(["domain", "cluster"], as_index=False).agg(
+        questions=("id", "nunique"),
+        reward=("reward", "mean"),
+        domain_temperature=("domain_temperature", "first"),
+        cluster_temperature=("cluster_temperature", "first"),
+        weight=("weight", "mean"),
+    )

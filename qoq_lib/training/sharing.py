@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch.nn.functional import pad
+from trl.trainer.utils import split_tensor_dict
 
 PER_IMAGE = ("pixel_values", "image_grid_thw")
 
@@ -241,3 +242,27 @@ class Layout:
 def backbone_of(model: Any) -> Any:
     """The ``QoQModel`` inside a model that may carry adapters."""
     return (model.get_base_model() if hasattr(model, "get_base_model") else model).model
+
+
+def until_end(tokens: list[int], end_ids: list[int]) -> list[int]:
+    """A completion up to and with its first end token."""
+    for place, token in enumerate(tokens):
+        if token in end_ids:
+            return tokens[: place + 1]
+    return tokens
+
+
+def in_order(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Undo TRL's shuffle of a generation batch that it has already split."""
+    order = torch.argsort(torch.cat([chunk["row"] for chunk in chunks]))
+
+    def ordered(values: list[Any]) -> Any:
+        if isinstance(values[0], list):
+            rows = [row for part in values for row in part]
+            return [rows[index] for index in order]
+        if values[0] is None or values[0].ndim == 0:
+            return values[0]
+        return torch.cat(values)[order]
+
+    whole = {name: ordered([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    return split_tensor_dict(whole, len(chunks))

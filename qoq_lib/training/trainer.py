@@ -1,11 +1,12 @@
 """``DRPOTrainer``: TRL's ``GRPOTrainer`` with DRPO advantages, ECGs and kept rollouts.
 
-Generation, losses, reference policy and logging stay TRL's. Three things are added: advantages come
-from ``drpo.compute_advantages`` on the rewards of all processes; each prompt's own ECGs reach every
-forward pass; each rollout lands in parquet.
+Sampling, losses, reference policy and logging stay TRL's. Three things are added: advantages come
+from one of ``estimators.ESTIMATORS`` on the rewards of all processes; a question's prompt, images
+and ECGs are read once for all its rollouts, in every forward pass; each rollout lands in parquet.
 """
 
 import copy
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from peft import PeftModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
-from trl.trainer.utils import split_tensor_dict
 
 from qoq_lib.training.checkpoints import read_seal, seal
-from qoq_lib.training.drpo import DomainStatistics, DrpoConfig, compute_advantages
+from qoq_lib.training.drpo import RECOMMENDED, DomainStatistics, DrpoConfig
+from qoq_lib.training.estimators import ESTIMATORS, NEED_GREEDY, Rewards
 from qoq_lib.training.rollouts import RolloutWriter
 from qoq_lib.training.sharing import (
     Prompt,
@@ -27,25 +28,36 @@ from qoq_lib.training.sharing import (
     backbone_of,
     collate,
     generate,
+    in_order,
     read_prompts,
+    until_end,
 )
 
 
 class DRPOTrainer(GRPOTrainer):
-    """GRPO with domain- and difficulty-scaled advantages (``drpo=None``: TRL's own advantages).
+    """GRPO with the advantages of ``estimator``, a key of ``ESTIMATORS``; ``drpo`` configures it.
 
-    The data set needs the columns ``prompt`` (chat messages), ``id``, ``domain``, ``dataset``,
-    ``question``, ``options``, ``answers`` and ``boxes``; ``questions.question_dataset`` makes it.
+    ``attainable`` tells the highest reward that a row's rollouts can earn; without it all can earn
+    the sum of the weights. The data set needs the columns ``prompt`` (chat messages), ``id``,
+    ``domain``, ``dataset``, ``question``, ``options``, ``answers`` and ``boxes``;
+    ``questions.question_dataset`` makes it.
+
+    Raises:
+        ValueError: the model's attention takes no mask, or ``estimator`` needs greedy completions
+            and vLLM generates.
     """
 
     _buffered_inputs: Any
+    generation_config: Any
 
     def __init__(
         self,
         *,
         model: Any,
         args: GRPOConfig,
-        drpo: DrpoConfig | None = None,
+        estimator: str = "drpo",
+        drpo: DrpoConfig = RECOMMENDED,
+        attainable: Callable[[Mapping[str, Any]], float] | None = None,
         rollouts: RolloutWriter | None = None,
         **kwargs: Any,
     ) -> None:
@@ -56,7 +68,8 @@ class DRPOTrainer(GRPOTrainer):
             )
         # TRL would build the reference policy anew from the model's name; the reference is the very
         # model handed over. With an adapter TRL switches it off instead, which is right as it is.
-        own_reference = args.beta != 0.0 and not isinstance(model, PeftModel)
+        adapted = isinstance(model, PeftModel) or kwargs.get("peft_config") is not None
+        own_reference = args.beta != 0.0 and not adapted
         beta, args.beta = args.beta, 0.0 if own_reference else args.beta
         reference = copy.deepcopy(model) if own_reference else None
         super().__init__(model=model, args=args, **kwargs)
@@ -65,12 +78,15 @@ class DRPOTrainer(GRPOTrainer):
             self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
         # A collective under a rank-dependent condition in TRL: ranks without images would hang.
         self.log_multimodal = False
-        self.drpo = drpo
-        self.statistics = DomainStatistics(drpo or DrpoConfig())
+        if estimator in NEED_GREEDY and args.use_vllm:
+            raise ValueError(f"{estimator} needs greedy completions: set use_vllm to False.")
+        self.estimator = estimator
+        self.statistics = DomainStatistics(drpo)
+        self.attainable = attainable
         self.rollouts = rollouts
         self.last_batch: dict[str, Any] = {}
         self._prompts: list[Prompt] = []
-        self._questions: list[tuple[str, str]] = []
+        self._questions: list[Hashable] = []
 
     def _tokenize_prompts(self, prompts: list) -> tuple:
         """Each question is read once; TRL is told of no images, so it processes none again."""
@@ -96,7 +112,7 @@ class DRPOTrainer(GRPOTrainer):
             generation_kwargs=self.generation_kwargs,
         ) as model:
             tokens = generate(model, batch, copies, self.generation_config)
-        return [_until_end(row, self.eos_token_ids) for row in tokens.tolist()], None
+        return [until_end(row, self.eos_token_ids) for row in tokens.tolist()], None
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """As TRL's, without its shuffle.
@@ -108,7 +124,7 @@ class DRPOTrainer(GRPOTrainer):
         inputs = super()._prepare_inputs(generation_batch)
         if self._buffered_inputs is held:
             return inputs
-        self._buffered_inputs = _in_order(self._buffered_inputs)
+        self._buffered_inputs = in_order(self._buffered_inputs)
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple:
@@ -123,38 +139,97 @@ class DRPOTrainer(GRPOTrainer):
 
     def _calculate_rewards(self, inputs: list, *args: Any, **kwargs: Any) -> torch.Tensor:
         matrix = super()._calculate_rewards(inputs, *args, **kwargs)
-        names = ("id", "domain", "dataset", "question", "options", "answers")
+        names = ("id", "domain", "dataset", "question", "options", "answers", "boxes")
         rows = gather_object([{name: row[name] for name in names} for row in inputs])
         self.last_batch = {"rows": rows, "components": matrix.cpu().double().numpy()}
         return matrix
 
     def _generate_and_score_completions(self, inputs: list) -> dict[str, Any]:
+        needs_greedy = self.model.training and self.estimator in NEED_GREEDY
+        greedy = self._greedy_rewards(inputs) if needs_greedy else None
         self._questions = [(row["id"], row["question"]) for row in inputs]
         output = super()._generate_and_score_completions(inputs)
         output["prompts"] = self._prompts
         output["row"] = torch.arange(len(inputs))
         if self.model.training:
-            if self.drpo is not None:
-                self._scale_by_domain(output, len(inputs))
+            self.last_batch["kl"] = self._kl_to_reference(output)
+            self._replace_advantages(output, len(inputs), greedy)
             self._keep_rollouts(output)
         return output
 
-    def _scale_by_domain(self, output: dict[str, Any], local: int) -> None:
-        """Replace the advantages by DRPO's; every process computes the same ones."""
-        group = self.num_generations
+    def _kl_to_reference(self, output: dict[str, Any]) -> np.ndarray | None:
+        """KL of each rollout to the reference policy, questions x rollouts, for DRPO's damping.
+
+        TRL computes the policy's log-probabilities in the loss alone, which is too late, so this
+        costs a forward pass; it is left out where there is no reference policy or no damping.
+        """
+        damps = self.estimator == "drpo" and self.statistics.config.kl_damping
+        if not damps or "ref_per_token_logps" not in output:
+            return None
+        ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
+        mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
+        with torch.no_grad():
+            policy = self._get_per_token_logps_and_entropies(
+                self.model,
+                ids,
+                mask,
+                output["completion_ids"].shape[1],
+                batch_size=self.args.per_device_train_batch_size,
+            )[0]
+        ratio = output["ref_per_token_logps"] - policy
+        kl = ((ratio.exp() - ratio - 1) * output["completion_mask"]).sum(dim=1)
+        total = self.accelerator.gather(kl).cpu().double().numpy()
+        return np.asarray(total).reshape(-1, self.num_generations)
+
+    def _replace_advantages(
+        self, output: dict[str, Any], local: int, greedy: np.ndarray | None
+    ) -> None:
+        """Put the estimator's advantages in place of TRL's; every process computes the same."""
+        rows = self.last_batch["rows"][:: self.num_generations]
         weights = self.reward_weights.cpu().double().numpy()
         components = self.last_batch["components"]
-        rewards = np.where(
-            np.isnan(components).all(axis=1), np.nan, np.nansum(components * weights, axis=1)
+        attainable = self.attainable or (lambda row: float(weights.sum()))
+        rewards = Rewards(
+            components.reshape(len(rows), self.num_generations, -1),
+            weights,
+            np.array([attainable(row) for row in rows]),
+            greedy,
+            self.last_batch["kl"],
         )
-        domains = [row["domain"] for row in self.last_batch["rows"][::group]]
-        result = compute_advantages(
-            rewards.reshape(-1, group), domains, self.drpo or DrpoConfig(), self.statistics
-        )
-        self.last_batch["drpo"] = result
+        column = self.statistics.config.domain_column
+        domains = [row[column] for row in rows]
+        result = ESTIMATORS[self.estimator](rewards, domains, self.statistics)
+        self.last_batch["estimate"] = result
+        for name, count in result.degenerate.items():
+            self._metrics["train"][f"drpo/{name}"].append(count)
         flat = torch.as_tensor(result.advantages.reshape(-1), dtype=output["advantages"].dtype)
         start = self.accelerator.process_index * local
         output["advantages"] = flat[start : start + local].to(output["advantages"].device)
+
+    def _greedy_rewards(self, inputs: list) -> np.ndarray:
+        """Reward of each question's greedy completion over all processes, for ReMax.
+
+        One extra completion per question, generated before the rollouts; it draws no random number,
+        so an arm that needs it samples the same rollouts as the others from the same seed.
+        """
+        unique = {row["id"]: row["prompt"] for row in inputs}
+        self._questions = list(unique)
+        prompt_ids, images, fields = self._tokenize_prompts(list(unique.values()))
+        sampling = self.generation_config
+        self.generation_config = copy.deepcopy(sampling)
+        self.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
+        try:
+            ids, _ = self._generate_single_turn(prompt_ids, images, fields, 1)
+        finally:
+            self.generation_config = sampling
+        texts = self.processing_class.batch_decode(ids, skip_special_tokens=True)
+        said = {name: (text, tokens) for name, text, tokens in zip(unique, texts, ids, strict=True)}
+        answers = [[{"role": "assistant", "content": said[row["id"]][0]}] for row in inputs]
+        tokens = [said[row["id"]][1] for row in inputs]
+        prompts = [row["prompt"] for row in inputs]
+        matrix = super()._calculate_rewards(inputs, prompts, answers, tokens)
+        total = (matrix * self.reward_weights.to(matrix.device)).nansum(dim=1)
+        return total[:: self.num_generations].cpu().double().numpy()
 
     def _keep_rollouts(self, output: dict[str, Any]) -> None:
         advantages = self.accelerator.gather(output["advantages"]).tolist()
@@ -164,7 +239,7 @@ class DRPOTrainer(GRPOTrainer):
         count, group = len(advantages), self.num_generations
         completions = list(self._logs["completion"])[-count:]
         components, weights = self.last_batch["components"], self.reward_weights.tolist()
-        drpo = self.last_batch.get("drpo")
+        estimate = self.last_batch["estimate"]
         step = self.state.global_step + 1
         records = []
         for index, row in enumerate(self.last_batch["rows"]):
@@ -179,8 +254,12 @@ class DRPOTrainer(GRPOTrainer):
                     "completion": completions[index],
                     "reward": float(np.dot(components[index], weights)),
                     "advantage": advantages[index],
-                    "weight": 1.0 if drpo is None else float(drpo.weights[question]),
-                    "cluster": 0 if drpo is None else int(drpo.clusters[question]),
+                    "weight": float(estimate.weights[question]),
+                    "cluster": int(estimate.clusters[question]),
+                    "domain_temperature": estimate.domain_temperatures.get(
+                        row[self.statistics.config.domain_column], 1.0
+                    ),
+                    "cluster_temperature": float(estimate.cluster_temperatures[question]),
                     "correct": parts.get("accuracy") == 1.0,
                     "n_tokens": int(lengths[index]),
                 }
@@ -198,27 +277,3 @@ class DRPOTrainer(GRPOTrainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
             self.statistics.load_state_dict(read_seal(Path(checkpoint)))
-
-
-def _until_end(tokens: list[int], end_ids: list[int]) -> list[int]:
-    """A completion up to and with its first end token."""
-    for place, token in enumerate(tokens):
-        if token in end_ids:
-            return tokens[: place + 1]
-    return tokens
-
-
-def _in_order(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Undo TRL's shuffle of a generation batch that it has already split."""
-    order = torch.argsort(torch.cat([chunk["row"] for chunk in chunks]))
-
-    def ordered(values: list[Any]) -> Any:
-        if isinstance(values[0], list):
-            rows = [row for part in values for row in part]
-            return [rows[index] for index in order]
-        if values[0] is None or values[0].ndim == 0:
-            return values[0]
-        return torch.cat(values)[order]
-
-    whole = {name: ordered([chunk[name] for chunk in chunks]) for name in chunks[0]}
-    return split_tensor_dict(whole, len(chunks))
