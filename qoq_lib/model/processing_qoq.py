@@ -1,6 +1,9 @@
 """The processor: chat messages with text, images and ECGs -> what ``QoQ.generate`` takes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ from transformers.processing_utils import ProcessingKwargs
 MODEL_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 STANDARD_LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 MODEL_RATE_HZ, MODEL_SAMPLES = 250, 2500
+WFDB_SUFFIXES = (".hea", ".dat", ".mat")
 
 IMAGE_TOKEN, ECG_TOKEN = "<|image_pad|>", "<|ecg_pad|>"
 UNSAMPLED_TOKENS = (
@@ -30,7 +34,7 @@ CHAT_TEMPLATE = (
     "{% elif part['type'] == 'ecg' %}<|ecg_start|><|ecg_pad|><|ecg_end|>"
     "{% elif part['type'] == 'text' %}{{ part['text'] }}"
     "{% else %}{{ raise_exception('Unknown content type ' ~ part['type'] ~ "
-    "': use text, image or ecg.') }}"
+    "': use text, image or ecg; a volume or video enters as images.') }}"
     "{% endif %}{% endfor %}{% endif %}"
     "<|im_end|>\n"
     "{% endfor %}"
@@ -42,56 +46,116 @@ TEXT_KWARGS = ("padding", "padding_side", "truncation", "max_length")
 
 
 class EcgInputError(ValueError):
-    """An ECG that cannot be read as leads x samples of millivolts."""
+    """An ECG that cannot be read as leads x samples of a voltage."""
+
+
+class PlaceholderError(ValueError):
+    """A prompt's placeholders and its media do not match; the message names the row."""
 
 
 def prepare_ecg(
-    signal: np.ndarray, leads: Sequence[str] | None = None, rate_hz: float = 500.0
+    signal: Any, leads: Sequence[str] | None = None, rate_hz: float = 500.0
 ) -> np.ndarray:
     """One ECG as the encoder takes it: leads I, II, V1-V6, 10 s at 250 Hz, z-scored per lead.
 
+    Each lead has mean 0 and standard deviation 1 over what is kept of it, so the unit of ``signal``
+    does not matter and neither baseline nor gain reaches the model (ECG-JEPA itself was trained on
+    millivolts; the released QoQ-Med z-scores). A longer record is cropped to its first 10 s. A
+    shorter one is padded at its end with zeros, and a time patch of the encoder (0.2 s) that is
+    zero in every lead is masked there: padding reaches no token.
+
     Args:
-        signal: leads x samples, in millivolts (any linear unit gives the same result).
+        signal: leads x samples, in millivolts or any other linear unit.
         leads: one name per row, any case; by default the standard 12 or the model's 8 in order.
-        rate_hz: samples a second of ``signal``. Longer records are cropped, shorter ones are padded
-            with zeros (the lead's mean after normalisation).
+        rate_hz: samples a second of ``signal``, taken to a tenth.
 
     Returns:
         float32, 8 x 2500.
 
     Raises:
-        EcgInputError: wrong shape, missing leads, NaN/infinite samples, or no real rate.
+        EcgInputError: wrong shape, missing or constant leads, NaN/infinite samples, or no real
+            rate.
     """
-    signal = np.asarray(signal, dtype=np.float64)
-    if signal.ndim != 2 or signal.shape[1] == 0 or signal.shape[0] > signal.shape[1]:
-        raise EcgInputError(f"An ECG must be leads x samples, got shape {signal.shape}.")
-    if not np.isfinite(signal).all():
-        raise EcgInputError("The ECG holds NaN or infinite samples: repair or drop the record.")
+    values = _checked(signal)
     if not 1 <= rate_hz < np.inf:
         raise EcgInputError(
             f"The ECG's sampling rate must be 1 sample a second or more, got {rate_hz!r}."
         )
-    if leads is None:
-        by_count = {len(STANDARD_LEADS): STANDARD_LEADS, len(MODEL_LEADS): MODEL_LEADS}
-        leads = by_count.get(signal.shape[0], ())
-    position = {name.upper(): row for row, name in enumerate(leads)}
-    missing = [name for name in MODEL_LEADS if name.upper() not in position]
-    if missing or len(leads) != signal.shape[0]:
-        raise EcgInputError(
-            f"The ECG has {signal.shape[0]} rows named {list(leads)}; needed are the leads "
-            f"{', '.join(MODEL_LEADS)}, one name per row."
-        )
-    picked = signal[[position[name.upper()] for name in MODEL_LEADS]]
+    known = int(11 * rate_hz) + 1  # a second more than is kept, so that no filter sees the cut
+    picked = values[_model_rows(values.shape[0], leads), :known]
+    picked = picked - picked.mean(axis=1, keepdims=True)
     if rate_hz != MODEL_RATE_HZ:
-        # Without offset and padded by the line between the ends: else a flat lead would ripple, and
-        # every lead ring at both ends.
-        picked = picked - picked.mean(axis=1, keepdims=True)
-        picked = resample_poly(picked, MODEL_RATE_HZ, int(round(rate_hz)), axis=1, padtype="line")
+        ratio = Fraction(round(10 * rate_hz), 10 * MODEL_RATE_HZ)
+        # Padded by the line between the ends, else every lead would ring at both.
+        picked = resample_poly(picked, ratio.denominator, ratio.numerator, axis=1, padtype="line")
     picked = picked[:, :MODEL_SAMPLES]
-    scale = np.maximum(picked.std(axis=1, keepdims=True), 1e-6)  # a flat lead stays flat
-    normalised = (picked - picked.mean(axis=1, keepdims=True)) / scale
+    scale = picked.std(axis=1)
+    rounding = 1e-9 * np.abs(values).max()
+    if flat := [lead for lead, std in zip(MODEL_LEADS, scale, strict=True) if std <= rounding]:
+        raise EcgInputError(
+            f"The ECG is constant in {', '.join(flat)}, as of a loose electrode: repair or drop "
+            "the record."
+        )
+    normalised = (picked - picked.mean(axis=1, keepdims=True)) / scale[:, None]
     padding = MODEL_SAMPLES - normalised.shape[1]
     return np.pad(normalised, ((0, 0), (0, padding))).astype(np.float32)
+
+
+def read_ecg_file(path: str | PathLike[str]) -> dict[str, Any]:
+    """An ECG file as the fields of a chat part.
+
+    A ``.npy`` file is an array, leads x samples; anything else is a WFDB record, named with or
+    without its ``.hea``, ``.dat`` or ``.mat``, and brings its ``leads`` and ``rate_hz``.
+
+    Raises:
+        EcgInputError: the file is missing or damaged.
+    """
+    file = Path(path)
+    try:
+        if file.suffix == ".npy":
+            return {"ecg": np.load(file, allow_pickle=False)}
+        import wfdb  # here: whoever has arrays needs no wfdb
+
+        record = wfdb.rdrecord(str(file.with_suffix("") if file.suffix in WFDB_SUFFIXES else file))
+        return {"ecg": record.p_signal.T, "leads": record.sig_name, "rate_hz": float(record.fs)}
+    except Exception as error:  # a reader raises whatever a damaged file makes it trip over
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise EcgInputError(
+            f"The ECG {path} cannot be read ({reason}): give a WFDB record, a .npy file or an "
+            "array."
+        ) from error
+
+
+def _checked(signal: Any) -> np.ndarray:
+    """``signal`` as float64, leads x samples, all finite."""
+    try:
+        values = np.asarray(signal, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise EcgInputError(f"An ECG must be an array of leads x samples: {error}.") from error
+    if values.size == 0:
+        raise EcgInputError(f"The ECG is empty, of shape {values.shape}: drop the record.")
+    if values.ndim != 2 or values.shape[0] > values.shape[1]:
+        raise EcgInputError(
+            f"An ECG must be leads x samples, got shape {values.shape}: transpose samples x leads, "
+            "and give each ECG a part of its own."
+        )
+    if not np.isfinite(values).all():
+        raise EcgInputError("The ECG holds NaN or infinite samples: repair or drop the record.")
+    return values
+
+
+def _model_rows(rows: int, leads: Sequence[str] | None) -> list[int]:
+    """Where the model's leads stand among ``rows`` rows named ``leads``."""
+    by_count = {len(STANDARD_LEADS): STANDARD_LEADS, len(MODEL_LEADS): MODEL_LEADS}
+    names = by_count.get(rows, ()) if leads is None else leads
+    position = {name.strip().upper(): row for row, name in enumerate(names)}
+    missing = [name for name in MODEL_LEADS if name.upper() not in position]
+    if missing or not len(names) == len(position) == rows:
+        raise EcgInputError(
+            f"The ECG has {rows} rows named {list(names)}; needed are the leads "
+            f"{', '.join(MODEL_LEADS)}, one name per row."
+        )
+    return [position[name.upper()] for name in MODEL_LEADS]
 
 
 class QoQProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]
@@ -101,10 +165,12 @@ class QoQProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-ar
 
 
 class QoQProcessor(ProcessorMixin):
-    """Image processor and tokenizer in one, with ``{"type": "ecg", "ecg": array}`` chat parts.
+    """Image processor and tokenizer in one, with ``{"type": "ecg", "ecg": ...}`` chat parts.
 
-    An ECG part may carry ``"leads"`` (names) and ``"rate_hz"``; see ``prepare_ecg``. No video
-    processor: volumes and videos enter as images.
+    The ECG is an array (``prepare_ecg``) or a path (``read_ecg_file``); the part may carry
+    ``"leads"`` (names) and ``"rate_hz"``. ``ecg_tokens`` is ``EcgConfig.out_tokens`` of the model.
+    There is no video processor: volumes and videos enter as images, drawn by
+    ``qoq_lib.model.frames.evenly_spaced_frames``.
     """
 
     valid_processor_kwargs = QoQProcessorKwargs
@@ -132,12 +198,22 @@ class QoQProcessor(ProcessorMixin):
         ecgs: Sequence[Sequence[Mapping[str, Any]]] | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        """Tokenise ``text``; ``ecgs`` holds each row's ECG parts (empty where a row has none)."""
+        """Tokenise ``text``; ``ecgs`` holds each row's ECG parts (empty where a row has none).
+
+        Raises:
+            PlaceholderError: a row has more or fewer placeholders than media.
+            EcgInputError: an ECG cannot be read; the message names its row.
+        """
         rows = [text] if isinstance(text, str) else list(text)
+        _check_images(rows, images)
+        if ecgs is not None:
+            _check_counts(rows, ECG_TOKEN, "ecg", [len(parts) for parts in ecgs])
         rows = [row.replace(ECG_TOKEN, ECG_TOKEN * self.ecg_tokens) for row in rows]
         features = super().__call__(images=_flat(images), text=rows, **kwargs)
-        if ecgs is not None:
-            features.update(self._ecg_features(rows, ecgs))
+        if ecgs is not None and any(ecgs):
+            values = [_prepare_part(part, row) for row, parts in enumerate(ecgs) for part in parts]
+            features["ecg_values"] = torch.from_numpy(np.stack(values))
+            features["ecg_counts"] = torch.tensor([len(parts) for parts in ecgs])
         return features
 
     def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
@@ -151,23 +227,6 @@ class QoQProcessor(ProcessorMixin):
             kwargs["processor_kwargs"] = {**loose, **given, "ecgs": ecgs}
         return super().apply_chat_template(conversation, *args, **kwargs)
 
-    def _ecg_features(
-        self, rows: Sequence[str], ecgs: Sequence[Sequence[Mapping[str, Any]]]
-    ) -> dict[str, torch.Tensor]:
-        for index, (row, parts) in enumerate(zip(rows, ecgs, strict=True)):
-            if row.count(ECG_TOKEN) != len(parts) * self.ecg_tokens:
-                raise EcgInputError(
-                    f"Row {index} has {row.count(ECG_TOKEN) // self.ecg_tokens} ECG placeholders "
-                    f"but {len(parts)} ECGs: give one {{'type': 'ecg'}} part per ECG."
-                )
-        if not any(ecgs):
-            return {}
-        values = [_prepare_part(part) for parts in ecgs for part in parts]
-        return {
-            "ecg_values": torch.from_numpy(np.stack(values)),
-            "ecg_counts": torch.tensor([len(parts) for parts in ecgs]),
-        }
-
 
 def suppressed_token_ids(tokenizer: Any) -> list[int]:
     """Ids of ``UNSAMPLED_TOKENS`` and padding, for ``generate(suppress_tokens=...)``."""
@@ -176,9 +235,14 @@ def suppressed_token_ids(tokenizer: Any) -> list[int]:
     return sorted({token for token in [*ids, tokenizer.pad_token_id] if token not in stop})
 
 
-def _prepare_part(part: Mapping[str, Any]) -> np.ndarray:
+def _prepare_part(part: Mapping[str, Any], row: int) -> np.ndarray:
     given = {name: part[name] for name in ("leads", "rate_hz") if part.get(name) is not None}
-    return prepare_ecg(part["ecg"], **given)
+    ecg = part.get("ecg")
+    try:
+        fields = read_ecg_file(ecg) if isinstance(ecg, (str, PathLike)) else {"ecg": ecg}
+        return prepare_ecg(fields.pop("ecg"), **{**fields, **given})
+    except EcgInputError as error:
+        raise EcgInputError(f"Row {row}: {error}") from error
 
 
 def _parts(messages: Any, kind: str) -> list[Mapping[str, Any]]:
@@ -186,20 +250,44 @@ def _parts(messages: Any, kind: str) -> list[Mapping[str, Any]]:
     return [
         part
         for message in messages
-        if isinstance(message["content"], (list, tuple))
+        if isinstance(message.get("content"), (list, tuple))
         for part in message["content"]
         if part["type"] == kind
     ]
 
 
+def _check_images(rows: Sequence[str], images: Any) -> None:
+    """Row by row where ``images`` is nested or empty, else in sum."""
+    flat = _flat(images) or []
+    if not flat:
+        images = [()] * len(rows)
+    if _is_list(images) and all(im is None or _is_list(im) for im in images):
+        _check_counts(rows, IMAGE_TOKEN, "image", [len(row or ()) for row in images])
+    elif (found := sum(row.count(IMAGE_TOKEN) for row in rows)) != len(flat):
+        raise PlaceholderError(_mismatch("The batch", IMAGE_TOKEN, "image", found, len(flat)))
+
+
+def _check_counts(rows: Sequence[str], token: str, kind: str, counts: Sequence[int]) -> None:
+    if len(counts) != len(rows):
+        raise PlaceholderError(f"{len(rows)} texts came with {kind}s for {len(counts)} rows.")
+    for index, (row, count) in enumerate(zip(rows, counts, strict=True)):
+        if row.count(token) != count:
+            raise PlaceholderError(_mismatch(f"Row {index}", token, kind, row.count(token), count))
+
+
+def _mismatch(where: str, token: str, kind: str, found: int, given: int) -> str:
+    return (
+        f"{where} has {found} {kind} placeholders but {given} {kind}s: give one "
+        f"{{'type': '{kind}'}} part for each, and keep {token} out of the text."
+    )
+
+
 def _flat(images: Any) -> list[Any] | None:
     """Rows of images (``None`` where a row has none) as one flat list, or ``None`` if all empty."""
-    if images is None:
-        return None
-    rows = images if isinstance(images, (list, tuple)) else [images]
-    flat = [
-        image
-        for row in rows
-        for image in (row if isinstance(row, (list, tuple)) else [] if row is None else [row])
-    ]
-    return flat or None
+    rows: Iterable[Any] = images if _is_list(images) else [images]
+    nested = [row if _is_list(row) else [row] for row in rows if row is not None]
+    return [image for row in nested for image in row] or None
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
