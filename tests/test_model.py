@@ -71,7 +71,7 @@ def loud(tiny: Tiny) -> Tiny:
     """A copy that hears its ECGs: fresh weights whisper, and greedy answers would be the same."""
     model = copy.deepcopy(tiny[0])
     with torch.no_grad():
-        model.model.ecg_encoder.embed.weight *= 30
+        model.model.ecg_encoder.embed.weight *= 100
         model.model.ecg_projector.fc2.weight *= 30
     return model, tiny[1]
 

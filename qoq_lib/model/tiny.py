@@ -4,9 +4,12 @@ Small in size, not in kind: the same classes, chat template, processor and vocab
 published sizes, so a run on a laptop takes the code path of a run at 7B.
 """
 
+from typing import Any
+
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2VLImageProcessorPil, set_seed
+from transformers.utils import is_torchvision_available
 
 from qoq_lib.data.phantom import sentences, words
 from qoq_lib.data.prompts import ANSWER_FORMAT
@@ -44,14 +47,23 @@ def tiny_processor() -> QoQProcessor:
     """Images of 56 px a side or near it, byte-level BPE trained on the package's own prompts.
 
     The bounds lie apart so that an image that is not square has a size between them: with equal
-    ones each resize of it would ask for another size.
+    ones each resize of it would ask for another size. The backend is the one that ``AutoProcessor``
+    would load here: torchvision's where it is installed, else PIL's.
     """
     return QoQProcessor(
-        image_processor=Qwen2VLImageProcessorPil(
+        image_processor=_image_backend()(
             size={"shortest_edge": PATCH**2, "longest_edge": IMAGE_SIDE * (IMAGE_SIDE + PATCH)}
         ),
         tokenizer=_tokenizer(),
     )
+
+
+def _image_backend() -> Any:
+    if not is_torchvision_available():
+        return Qwen2VLImageProcessorPil
+    from transformers import Qwen2VLImageProcessor  # here: it warns where torchvision is missing
+
+    return Qwen2VLImageProcessor
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
