@@ -28,7 +28,6 @@ class EcgConfig(PreTrainedConfig):
     num_heads: int = 16
     mlp_ratio: float = 4.0
     out_tokens: int = 8
-    initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
