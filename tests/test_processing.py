@@ -108,6 +108,22 @@ def test_padding_may_be_given_directly(tiny: Tiny) -> None:
     assert all(torch.equal(direct[name], expected[name]) for name in expected)
 
 
+@pytest.mark.parametrize("tokens", [1, 8, 50])
+def test_an_ecg_is_as_many_tokens_as_model_and_processor_agree_on(tiny: Tiny, tokens: int) -> None:
+    settings = tiny[0].config.to_dict()
+    settings["ecg_config"]["out_tokens"] = tokens
+    model = type(tiny[0])(type(tiny[0].config)(**settings)).eval()
+    processor = type(tiny[1])(tiny[1].image_processor, tiny[1].tokenizer, ecg_tokens=tokens)
+    inputs = tokenised(
+        processor, [user(PARTS["ecg"], PARTS["image"], PARTS["ecg"]), user(PARTS["text"])]
+    )
+    output = model.generate(**inputs, do_sample=False, max_new_tokens=2)
+    assert output.shape[1] > inputs["input_ids"].shape[1]
+    other = type(processor)(processor.image_processor, processor.tokenizer, ecg_tokens=tokens + 1)
+    with pytest.raises(ValueError, match="Row 0 .* ECG placeholder tokens for 1 ECGs"):
+        model(**tokenised(other, [user(PARTS["ecg"])]))
+
+
 @pytest.mark.parametrize("kind", ["audio", "video"])
 @pytest.mark.parametrize("tokenize", [False, True])
 def test_an_unknown_content_type_is_named(tiny: Tiny, kind: str, tokenize: bool) -> None:

@@ -160,7 +160,9 @@ def _check_images(rows: Sequence[str], images: Any) -> None:
 
 def _check_counts(rows: Sequence[str], token: str, kind: str, counts: Sequence[int]) -> None:
     if len(counts) != len(rows):
-        raise ChatError(f"{len(rows)} texts came with {kind}s for {len(counts)} rows.")
+        raise ChatError(
+            f"{len(rows)} texts came with {kind}s for {len(counts)} rows: give one list per text."
+        )
     for index, (row, count) in enumerate(zip(rows, counts, strict=True)):
         if row.count(token) != count:
             raise ChatError(_mismatch(f"Row {index}", token, kind, row.count(token), count))
