@@ -1,19 +1,25 @@
 r"""The one reader of model answers, shared by rewards, evaluation and published traces.
 
-An answer is the last balanced ``\boxed{...}``, matched against the row's own options: case and
-white space are folded, and options are matched longest first, so labels that contain "and", "&" or
-commas stay whole. Boxes come from fenced JSON lists of ``{"bbox_2d": [x1, y1, x2, y2], "label"}``.
+An answer is the last balanced ``\boxed{...}``, matched against the row's own options with case and
+white space folded. The content is divided at separators so that as little as possible is left
+unread and, after that, into the fewest labels: labels that contain "and", "&" or commas stay whole.
+Boxes come from fenced JSON lists of ``{"bbox_2d": [x1, y1, x2, y2], "label"}``.
 """
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 # A policy under training writes anything, pages of spaces or braces too: nothing here may take more
 # than linear time.
 _FENCE = re.compile(r"```(?:json)?(.*?)```", re.DOTALL)
-_SEPARATOR = re.compile(r"(?:\s?(?:[,;&]|\band\b))+\s?")  # on folded text; "a, b, and c" is a list
+_SEPARATORS = r"(?:\s?(?:[,;&]|\band\b))+\s?"  # on folded text; "a, b, and c" is a list
+_SEPARATOR = re.compile(_SEPARATORS)
+_LABEL_END = re.compile(rf"\.?(?:{_SEPARATORS}|\Z)")
+_BRACE = re.compile(r"\\(?:text|math)(?:bf|it|rm|sf|tt|normal)?\{|[{}]")
+_ESCAPE = re.compile(r"\\([&%_#$])")
 
 Box = tuple[float, float, float, float]
 LARGEST = 1e6  # pixels; no image has a side like that
@@ -35,12 +41,24 @@ class Answer:
     valid: bool
 
 
-def read_answer(text: str, options: Sequence[str]) -> Answer:
-    """Read a completion; anything unreadable gives an invalid ``Answer``, never an exception."""
+def read_answer(
+    text: str, options: Sequence[str], aliases: Mapping[str, str] | None = None
+) -> Answer:
+    r"""Read a completion; anything unreadable gives an invalid ``Answer``, never an exception.
+
+    Args:
+        text: the completion.
+        options: the labels that the question lists.
+        aliases: other spellings and the option each stands for, from the data set's label set.
+            Those of an option that the question does not list are ignored, and a spelling that is
+            itself an option means that option.
+
+    LaTeX around a label (``\text{...}``, ``\&``) and a full stop after it are not part of it.
+    """
     boxed = last_boxed(text)
-    labels, unknown = _match_options(boxed, options) if boxed is not None else ([], False)
+    labels, unread = ([], False) if boxed is None else _labels(boxed, _names(options, aliases))
     boxes, malformed = _read_boxes(text)
-    return Answer(tuple(labels), tuple(boxes), bool(labels) and not unknown and not malformed)
+    return Answer(tuple(labels), tuple(boxes), bool(labels) and not unread and not malformed)
 
 
 def last_boxed(text: str) -> str | None:
@@ -57,26 +75,70 @@ def last_boxed(text: str) -> str | None:
     return text[slice(*last)] if last else None
 
 
+def prose(text: str) -> str:
+    """The completion without its fenced blocks, white space folded to single spaces."""
+    return " ".join(_FENCE.sub(" ", text).split())
+
+
 def _fold(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _match_options(content: str, options: Sequence[str]) -> tuple[list[str], bool]:
-    """Options named in ``content`` from left to right, and whether anything else stands there."""
-    folded = sorted(((_fold(option), option) for option in options), key=lambda pair: -len(pair[0]))
-    rest, found, unknown = _fold(content), [], False
-    while rest:
-        for name, option in folded:
-            end = len(name)
-            if name and rest.startswith(name) and (rest == name or _SEPARATOR.match(rest, end)):
-                found.append(option)
-                break
+def _names(options: Sequence[str], aliases: Mapping[str, str] | None) -> dict[str, str]:
+    """What may be written, folded, and the option it stands for; the longest first."""
+    listed = list(options)  # an array in a parquet table
+    spelled = {
+        _fold(alias): option for alias, option in (aliases or {}).items() if option in listed
+    }
+    names = spelled | {_fold(option): option for option in listed}
+    return {name: names[name] for name in sorted(names, key=len, reverse=True) if name}
+
+
+def _labels(content: str, names: Mapping[str, str]) -> tuple[list[str], bool]:
+    """Options named in ``content`` from left to right, and whether anything else stands there.
+
+    ``best[start]`` is the best reading of the text from ``start`` on: how many items are no option,
+    how many are, the option that stands first, and where the next item starts.
+    """
+    text = _fold(_ESCAPE.sub(r"\1", _without_commands(content)))
+    starts = [0, *(separator.end() for separator in _SEPARATOR.finditer(text)), len(text)]
+    best: dict[int, tuple[int, int, str | None, int]] = {len(text): (0, 0, None, len(text))}
+    for start, following in reversed([*pairwise(dict.fromkeys(starts))]):
+        named = [(0, 1, option, end) for option, end in _named_at(text, start, names)]
+        readings = [
+            (unknown + best[end][0], known + best[end][1], option, end)
+            for unknown, known, option, end in [*named, (1, 0, None, following)]
+        ]
+        best[start] = min(readings, key=lambda reading: reading[:2])
+    found, start = [], 0
+    while start < len(text):
+        _, _, option, start = best[start]
+        found += [] if option is None else [option]
+    return list(dict.fromkeys(found)), best[0][0] > 0
+
+
+def _named_at(text: str, start: int, names: Mapping[str, str]) -> Iterator[tuple[str, int]]:
+    """Options that may be meant by an item at ``start``, and where the next item would start."""
+    for name, option in names.items():
+        if text.startswith(name, start) and (end := _LABEL_END.match(text, start + len(name))):
+            yield option, end.end()
+
+
+def _without_commands(content: str) -> str:
+    r"""``content`` with ``\text{X}`` and its like replaced by X; other braces stay."""
+    kept: list[str] = []
+    opened: list[bool] = []  # for each open brace, whether it is a command's
+    position = 0
+    for brace in _BRACE.finditer(content):
+        if brace.group() == "}":
+            is_command = bool(opened) and opened.pop()
         else:
-            unknown = True
-            end = 0
-        separator = _SEPARATOR.search(rest, end)
-        rest = rest[separator.end() :] if separator else ""
-    return list(dict.fromkeys(found)), unknown
+            is_command = brace.group() != "{"
+            opened.append(is_command)
+        if is_command:
+            kept.append(content[position : brace.start()])
+            position = brace.end()
+    return "".join([*kept, content[position:]])
 
 
 def _read_boxes(text: str) -> tuple[list[Box], bool]:

@@ -1,5 +1,6 @@
 """Fixtures shared by the tests."""
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
@@ -29,3 +30,19 @@ def tiny() -> tuple[Any, Any]:
     from qoq_lib.model.tiny import tiny_model  # only the tests that need it pay for the import
 
     return tiny_model(seed=0)
+
+
+@pytest.fixture(scope="session")
+def loud(tiny: tuple[Any, Any]) -> tuple[Any, Any]:
+    """A copy that hears what it is given; the answers of fresh weights are hardly moved by it."""
+    import torch
+
+    model = copy.deepcopy(tiny[0])
+    with torch.no_grad():
+        model.model.ecg_encoder.embed.weight *= 100
+        model.model.ecg_projector.fc2.weight *= 30
+        model.model.visual.merger.mlp[2].weight *= 30
+        for layer in model.model.language_model.layers:
+            layer.self_attn.o_proj.weight *= 10
+            layer.mlp.down_proj.weight *= 10
+    return model, tiny[1]

@@ -1,79 +1,21 @@
 """The model: rows of any modality, each with its own media, on transformers' own classes."""
 
 import copy
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from chats import ROWS, Row, Tiny, ask, ecg, image, inputs_of, row_logits
 from datasets import Dataset
-from PIL import Image
-from transformers import (
-    AutoModelForImageTextToText,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-)
 
-import qoq_lib.model  # noqa: F401 - registers the classes with transformers
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.evaluation.predict import complete, predict
-from qoq_lib.model.modeling_qoq import EcgMismatchError, QoQForConditionalGeneration
+from qoq_lib.model.modeling_qoq import MediaMismatchError
 from qoq_lib.model.pixels import model_view
-from qoq_lib.model.processing_qoq import UNSAMPLED_TOKENS
+from qoq_lib.model.processing_qoq import QoQProcessor
 from qoq_lib.model.tiny import tiny_model
 
-RNG = np.random.default_rng(1)
-Tiny = tuple[QoQForConditionalGeneration, Any]
-
-
-def image() -> dict[str, Any]:
-    pixels = RNG.integers(0, 255, (56, 56, 3), dtype=np.uint8)
-    return {"type": "image", "image": Image.fromarray(pixels)}
-
-
-def ecg() -> dict[str, Any]:
-    beats = np.sin(np.arange(2500) * RNG.uniform(0.01, 0.5, (8, 1))) ** RNG.integers(1, 20, (8, 1))
-    return {"type": "ecg", "ecg": beats, "rate_hz": 250.0}
-
-
-def ask(words: str) -> dict[str, Any]:
-    return {"type": "text", "text": words}
-
-
-ROWS: list[list[dict[str, Any]]] = [
-    [image(), ask("Which diagnosis?")],
-    [ecg(), ask("Normal or not? Look at every lead before you answer.")],
-    [ask("No picture here.")],
-    [ecg(), ask("earlier;"), ecg(), image(), ask("today")],
-    [image(), image(), ecg(), ask("?")],
-]
-
-
-def inputs_of(processor: Any, rows: list[list[dict[str, Any]]]) -> Any:
-    return processor.apply_chat_template(
-        [[{"role": "user", "content": row}] for row in rows],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        processor_kwargs={"padding": True, "padding_side": "left"},
-    )
-
-
-@torch.no_grad()
-def last_logits(tiny: Tiny, rows: list[list[dict[str, Any]]]) -> torch.Tensor:
-    return tiny[0](**inputs_of(tiny[1], rows)).logits[:, -1]
-
-
-@pytest.fixture(scope="module")
-def loud(tiny: Tiny) -> Tiny:
-    """A copy that hears its ECGs: fresh weights whisper, and greedy answers would be the same."""
-    model = copy.deepcopy(tiny[0])
-    with torch.no_grad():
-        model.model.ecg_encoder.embed.weight *= 100
-        model.model.ecg_projector.fc2.weight *= 30
-    return model, tiny[1]
+TOLERANCE = 1e-5  # float32 sums in another order; the logits themselves spread over about two
 
 
 def test_it_is_tiny(tiny: Tiny) -> None:
@@ -90,42 +32,48 @@ def test_the_seed_decides_the_bytes(tiny: Tiny) -> None:
     assert not torch.equal(other[name], expected[name])
 
 
-def test_the_saved_model_gives_the_same_bits(tiny: Tiny, tmp_path: Path) -> None:
-    tiny[0].save_pretrained(tmp_path)
-    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path)
-    assert type(loaded) is QoQForConditionalGeneration
-    assert torch.equal(last_logits((loaded, tiny[1]), ROWS), last_logits(tiny, ROWS))
-    assert loaded.generation_config.suppress_tokens == tiny[0].generation_config.suppress_tokens
+def test_a_row_alone_and_in_a_batch_gives_the_same_logits(loud: Tiny) -> None:
+    for row, logits in zip(ROWS, row_logits(loud, ROWS), strict=True):
+        assert torch.allclose(row_logits(loud, [row])[0], logits, rtol=0, atol=TOLERANCE)
 
 
-def test_a_row_does_not_depend_on_its_batch(loud: Tiny) -> None:
-    together = last_logits(loud, ROWS)
-    for row, logits in zip(ROWS, together, strict=True):
-        assert torch.allclose(last_logits(loud, [row])[0], logits, atol=1e-4)
-    order = [3, 0, 4, 2, 1]
-    shuffled = last_logits(loud, [ROWS[index] for index in order])
-    assert torch.allclose(shuffled, together[order], atol=1e-4)
+@pytest.mark.parametrize("order", [[3, 0, 4, 2, 1], [4, 3, 2, 1, 0], [1, 2, 0, 4, 3]])
+def test_shuffled_rows_give_shuffled_logits(loud: Tiny, order: list[int]) -> None:
+    straight, shuffled = row_logits(loud, ROWS), row_logits(loud, [ROWS[i] for i in order])
+    for logits, index in zip(shuffled, order, strict=True):
+        assert torch.allclose(logits, straight[index], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("kind, row, part", [("ecg", 3, 2), ("image", 3, 3), ("image", 4, 0)])
+def test_new_media_change_their_own_row_and_no_bit_of_another(
+    loud: Tiny, kind: str, row: int, part: int
+) -> None:
+    rows = [list(parts) for parts in ROWS]
+    rows[row][part] = {"ecg": ecg, "image": image}[kind]()
+    for index, (a, b) in enumerate(
+        zip(row_logits(loud, ROWS), row_logits(loud, rows), strict=True)
+    ):
+        assert torch.equal(a, b) == (index != row)
 
 
 def test_what_the_ecg_shows_and_where_it_stands_matters(tiny: Tiny, loud: Tiny) -> None:
     first, second = ecg(), ecg()
-    chats = [[first, second, ask("?")], [second, first, ask("?")], [first, first, ask("?")]]
-    logits = last_logits(loud, chats)
+    chats: list[Row] = [[first, second, ask("?")], [second, first, ask("?")]]
+    logits = [row[-1] for row in row_logits(loud, [*chats, [first, first, ask("?")]])]
     for a, b in ((0, 1), (0, 2), (1, 2)):
         assert (logits[a] - logits[b]).abs().max() > 1e-2
-    quiet = last_logits(tiny, [[first, ask("?")], [second, ask("?")]])
-    assert (quiet[0] - quiet[1]).abs().max() > 1e-6
+    quiet = row_logits(tiny, [[first, ask("?")], [second, ask("?")]])
+    assert (quiet[0][-1] - quiet[1][-1]).abs().max() > 1e-6
 
 
-@pytest.mark.parametrize("rows", [ROWS, ROWS[:1], ROWS[1:2], ROWS[2:3]])
-def test_greedy_decoding_with_and_without_cache(loud: Tiny, rows: list) -> None:
-    inputs = inputs_of(loud[1], rows)
+def test_a_batch_of_ecgs_is_encoded_in_one_call(tiny: Tiny) -> None:
+    torch.manual_seed(0)
+    signals = torch.randn(32, 8, 2500)
     with torch.no_grad():
-        cached, plain = (
-            loud[0].generate(**inputs, do_sample=False, max_new_tokens=12, use_cache=use)
-            for use in (True, False)
-        )
-    assert torch.equal(cached, plain)
+        together = tiny[0].model.get_ecg_features(signals)
+        alone = tiny[0].model.get_ecg_features(signals[7:8])[0]
+    assert together.shape == (32, 8, tiny[0].config.text_config.hidden_size)
+    assert torch.allclose(together[7], alone, rtol=0, atol=TOLERANCE)
 
 
 def test_several_samples_of_a_row_all_see_its_ecgs(loud: Tiny) -> None:
@@ -140,39 +88,48 @@ def test_several_samples_of_a_row_all_see_its_ecgs(loud: Tiny) -> None:
     assert len({tuple(row) for row in greedy[:, -8:].tolist()}) > 1
 
 
-def test_placeholders_are_never_sampled(tiny: Tiny) -> None:
-    model, processor = tiny
-    inputs = inputs_of(processor, ROWS * 4)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        output = model.generate(
-            **inputs, do_sample=True, temperature=50.0, top_k=0, max_new_tokens=64
-        )
-    new = output[:, inputs["input_ids"].shape[1] :]
-    assert len(new.unique()) > 300  # hot indeed
-    forbidden = processor.tokenizer.convert_tokens_to_ids(list(UNSAMPLED_TOKENS))
-    assert not torch.isin(new, torch.tensor(forbidden)).any()
-
-
 def test_ecgs_that_do_not_fit_their_row_are_refused(tiny: Tiny) -> None:
     model, inputs = tiny[0], inputs_of(tiny[1], ROWS)
     swapped = inputs["ecg_counts"].clone()
     swapped[[1, 2]] = swapped[[2, 1]]
-    with pytest.raises(EcgMismatchError, match="Row 1 .* 8 ECG placeholder tokens for 0 ECGs"):
+    with pytest.raises(
+        MediaMismatchError,
+        match="Row 1 .* 8 ECG placeholder tokens for 0 ECGs, each of which takes 8",
+    ):
         model(**{**inputs, "ecg_counts": swapped})
-    with pytest.raises(EcgMismatchError, match="5 rows .* for 3 ECGs"):
+    with pytest.raises(MediaMismatchError, match="5 rows .* for 3 ECGs"):
         model(**{**inputs, "ecg_values": inputs["ecg_values"][:-1]})
-    with pytest.raises(EcgMismatchError, match="5 rows came with 4"):
+    with pytest.raises(MediaMismatchError, match="5 rows came with 4"):
         model(**{**inputs, "ecg_counts": inputs["ecg_counts"][:-1]})
-    with pytest.raises(EcgMismatchError, match="'ecg_counts'"):
+    with pytest.raises(MediaMismatchError, match="'ecg_counts'"):
         model(**{**inputs, "ecg_counts": None})
 
 
-@pytest.mark.parametrize("values", [None, torch.empty(0, 8, 2500)])
-def test_placeholders_without_any_ecg_are_refused(tiny: Tiny, values: Any) -> None:
+@pytest.mark.parametrize("samples", [1, 2])
+def test_a_processor_with_other_ecg_tokens_is_refused(tiny: Tiny, samples: int) -> None:
+    model, processor = tiny
+    other = QoQProcessor(processor.image_processor, processor.tokenizer, ecg_tokens=4)
+    said = (
+        "Row 1 of the batch has 4 ECG placeholder tokens for 1 ECGs, each of which takes 8 in this "
+        "model: use the processor saved with it, or one with ecg_tokens=8."
+    )
+    with pytest.raises(MediaMismatchError) as error:
+        model.generate(
+            **inputs_of(other, ROWS), do_sample=True, num_return_sequences=samples, max_new_tokens=1
+        )
+    assert str(error.value) == said
+
+
+@pytest.mark.parametrize("medium, row, lost", [("ECG", 1, "ecg"), ("image", 0, "pixel")])
+@pytest.mark.parametrize("empty", [True, False])
+def test_placeholders_without_any_medium_are_refused(
+    tiny: Tiny, medium: str, row: int, lost: str, empty: bool
+) -> None:
     inputs = inputs_of(tiny[1], ROWS)
-    with pytest.raises(EcgMismatchError, match="Row 1 .* no ECG was given"):
-        tiny[0](**{**inputs, "ecg_values": values, "ecg_counts": None})
+    name = f"{lost}_values"
+    inputs[name] = inputs[name][:0] if empty else None
+    with pytest.raises(MediaMismatchError, match=f"Row {row} .* but no {medium} was given"):
+        tiny[0](**inputs)
 
 
 def test_gradients_reach_the_projector_and_the_encoder(tiny: Tiny) -> None:
@@ -181,18 +138,6 @@ def test_gradients_reach_the_projector_and_the_encoder(tiny: Tiny) -> None:
     for part in (model.model.ecg_projector, model.model.ecg_encoder, model.model.visual):
         for name, weight in part.named_parameters():
             assert weight.grad is not None and weight.grad.abs().max() > 0, name
-
-
-def test_without_ecgs_it_is_qwen_bit_for_bit(tiny: Tiny) -> None:
-    settings = tiny[0].config.to_dict()
-    for name in ("ecg_config", "ecg_token_id", "model_type", "architectures"):
-        settings.pop(name, None)
-    qwen = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**settings)).eval()
-    missing, extra = qwen.load_state_dict(tiny[0].state_dict(), strict=False)
-    assert not missing and all(name.startswith("model.ecg_") for name in extra)
-    inputs = inputs_of(tiny[1], [ROWS[0], ROWS[2], [image(), ask("and"), image()]])
-    with torch.no_grad():
-        assert torch.equal(qwen(**inputs).logits, tiny[0](**inputs).logits)
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,15 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from qoq_lib.runs import project_root, read_result
@@ -20,15 +25,51 @@ SMALL = {
 }
 
 
+def command(stem: str, out: Path, *options: str) -> list[str]:
+    notebook = str(ROOT / "notebooks" / f"{stem}.ipynb")
+    call = [sys.executable, "-m", "papermill", notebook, str(out), "-k", "python3"]
+    return [*call, "--no-progress-bar", "-p", "model_size", "tiny", *options]
+
+
+def environment(runs: Path) -> dict[str, str]:
+    return os.environ | {"QOQ_RUNS": str(runs), "HF_HUB_OFFLINE": "1"}
+
+
 def execute(
-    stem: str, out: Path, runs: Path, cwd: Path, *options: str
+    stem: str, out: Path, runs: Path, cwd: Path, *options: str, timeout: float = 600
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / f"{stem}.ipynb")]
-    command += [str(out), "-k", "python3", "--no-progress-bar", "-p", "model_size", "tiny"]
-    environment = os.environ | {"QOQ_RUNS": str(runs), "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
-        [*command, *options], cwd=cwd, env=environment, capture_output=True, text=True, timeout=600
+        command(stem, out, *options),
+        cwd=cwd,
+        env=environment(runs),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
     )
+
+
+def printed(notebook: Path) -> str:
+    """Everything that an executed notebook wrote to its standard output."""
+    cells = json.loads(notebook.read_text())["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return "".join(
+        line for output in outputs if output.get("name") == "stdout" for line in output["text"]
+    )
+
+
+def wait_until(happened: Callable[[], bool], seconds: float, what: str) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, f"{what} did not happen within {seconds} s"
+        time.sleep(0.2)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether the process is gone, or ended and was not collected."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +125,44 @@ def test_an_unknown_parameter_stops_before_anything_slow(tmp_path: Path) -> None
     done = execute("03_drpo_train", tmp_path / "o.ipynb", tmp_path, tmp_path, "-p", "stepz", "3")
     assert done.returncode != 0
     assert "stepz" in done.stderr and "steps" in done.stderr
+
+
+def test_training_stopped_by_sigterm_goes_on_from_its_checkpoint_and_says_so(
+    chain: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "stopped"
+    shutil.copytree(chain / "small" / "data", run / "data")
+    shutil.copytree(chain / "small" / "checkpoints" / "aligned", run / "checkpoints" / "aligned")
+    options = ("-p", "run_id", "stopped", "-p", "steps", "25")
+    first = subprocess.Popen(
+        command("03_drpo_train", tmp_path / "first.ipynb", *options),
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    saved = run / "checkpoints" / "training" / "checkpoint-5" / "trainer_state.json"
+    wait_until(saved.exists, 180, "the first checkpoint")
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(timeout=60) != 0
+    stage = json.loads((run / "run.json").read_text())["stages"]["03_drpo_train"]
+    wait_until(lambda: has_ended(stage["pid"]), 60, "the end of the kernel")
+
+    again = execute("03_drpo_train", tmp_path / "second.ipynb", tmp_path, tmp_path, *options)
+    assert again.returncode == 0, again.stderr[-3000:]
+    said = printed(tmp_path / "second.ipynb")
+    assert "Resuming from checkpoint-" in said
+    assert "an earlier 03_drpo_train was interrupted" in said
+    assert len(list((run / "rollouts").glob("step-*.parquet"))) == 25
+    assert read_result(tmp_path / "second.ipynb")["metrics"]["steps"] == 25
+
+
+@pytest.mark.slow
+def test_training_alone_builds_data_and_aligned_checkpoint_and_says_so(tmp_path: Path) -> None:
+    done = execute("03_drpo_train", tmp_path / "out.ipynb", tmp_path, tmp_path, timeout=1800)
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = printed(tmp_path / "out.ipynb")
+    assert "embedded PHANTOM" in said and "notebook 01 assembles real data" in said
+    assert "aligning the base model first" in said
+    metrics = read_result(tmp_path / "out.ipynb")["metrics"]
+    assert metrics["reward_last"] > metrics["reward_first"]

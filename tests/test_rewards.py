@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from PIL import Image
 
 from qoq_lib.training.rewards import (
     PRESETS,
+    RewardError,
+    attainable,
     box_iou,
+    lesion_overlap,
     matched_iou,
     reward_functions,
     score,
@@ -73,7 +75,9 @@ def test_box_iou_by_hand() -> None:
     ],
 )
 def test_matched_iou(predicted: list, true: list, expected: float) -> None:
-    assert matched_iou(predicted, true) == pytest.approx(expected)
+    overlap = lesion_overlap(predicted, row(["a"], true))
+    assert overlap.shape == (len(predicted), len(true))
+    assert matched_iou(overlap) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
@@ -102,9 +106,11 @@ def test_a_perfect_answer_under_the_paper_is_worth_one() -> None:
 
 
 @pytest.mark.parametrize("boxes", [None, [], np.empty((0, 4))])
-def test_rows_without_boxes(boxes: Any) -> None:
+def test_a_row_without_lesions_cannot_earn_the_overlap(boxes: Any) -> None:
     assert score(say(["a"], [LESION]), row(["a"], boxes))["iou"] == 0.0
     assert score(say(["a"]), row(["a"], boxes))["reward"] == pytest.approx(0.8)
+    assert attainable(row(["a"], boxes), "paper") == pytest.approx(0.8)
+    assert attainable(row(["a"], boxes), "released") == pytest.approx(0.7)
     assert score(say(["a"]), {"options": OPTIONS, "answers": ["a"]})["iou"] == 0.0
 
 
@@ -114,33 +120,88 @@ def test_rows_read_back_from_parquet(tmp_path: Path) -> None:
     assert score(say(["a"], [LESION, OTHER]), stored)["iou"] == 1.0
 
 
-def test_format_wants_a_region_per_label_where_it_lists_any() -> None:
+def test_format_wants_a_region_per_label_or_lesion_where_it_lists_any() -> None:
     assert score(say(["a", "b"], [LESION]), row(["a", "b"]))["format"] == 0.0
     assert score(say(["a", "b"]), row(["a", "b"]))["format"] == 1.0
+    assert score(say(["a", "b"], [LESION]), row(["a", "b"], [LESION]))["format"] == 1.0
+    assert score(say(["a", "b"], [LESION]), row(["a", "b"], [LESION, OTHER]))["format"] == 0.0
     assert score("a", row(["a"]))["format"] == 0.0
     assert score("```json\n[{}]\n```\\boxed{a}", row(["a"]))["format"] == 0.0
+
+
+# An L of 3 pixels in the top left corner, and a lesion of 2 x 2 pixels apart from it.
+MASK = np.zeros((8, 10), dtype=np.uint8)
+MASK[[0, 1, 1], [0, 0, 1]] = 255
+MASK[4:6, 6:8] = 255
+L_BOX, SQUARE_BOX = [0.0, 0.0, 2.0, 2.0], [6.0, 4.0, 8.0, 6.0]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "expected"),
+    [
+        ([SQUARE_BOX], [[0, 1]]),
+        ([L_BOX], [[3 / 4, 0]]),
+        ([[0, 0, 1, 2]], [[2 / 3, 0]]),
+        ([[0.5, 0, 1.5, 2]], [[1.5 / (2 + 3 - 1.5), 0]]),  # halves of pixels count as halves
+        ([[-2, -2, 2, 2]], [[3 / 16, 0]]),  # outside the image is outside the lesion
+        ([[0, 0, 10, 8]], [[3 / 80, 4 / 80]]),
+        ([], np.empty((0, 2))),
+    ],
+)
+@pytest.mark.parametrize("as_mask", [np.asarray, Image.fromarray])
+def test_boxes_against_the_lesions_of_a_mask(predicted: Any, expected: Any, as_mask: Any) -> None:
+    overlap = lesion_overlap(predicted, row(["a"]) | {"mask": as_mask(MASK)})
+    assert overlap == pytest.approx(np.array(expected, float))
+
+
+def test_pixels_that_touch_at_a_corner_are_one_lesion() -> None:
+    mask = np.eye(3, dtype=np.uint8)
+    overlap = lesion_overlap([[0, 0, 3, 3]], row(["a"]) | {"mask": mask})
+    assert overlap.tolist() == [[pytest.approx(1 / 3)]]
+
+
+def test_a_row_with_only_a_mask_earns_what_boxes_can_fill() -> None:
+    example = row(["a"]) | {"mask": MASK}
+    perfect = score(say(["a"], [SQUARE_BOX, L_BOX]), example)
+    assert perfect["iou"] == pytest.approx((1 + 3 / 4) / 2)
+    assert attainable(example) == pytest.approx(perfect["reward"])
+
+
+def test_the_boxes_of_a_row_come_before_its_mask() -> None:
+    example = row(["a"], [L_BOX]) | {"mask": MASK}
+    assert score(say(["a"], [L_BOX]), example)["iou"] == 1.0
+    assert attainable(example) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("mask", [None, np.zeros((4, 4), np.uint8)])
+def test_an_empty_mask_has_no_lesions(mask: Any) -> None:
+    assert score(say(["a"], [LESION]), row(["a"]) | {"mask": mask})["iou"] == 0.0
+
+
+def test_a_mask_in_colour_is_refused() -> None:
+    with pytest.raises(RewardError, match=r"height x width, got the shape \(4, 4, 3\)"):
+        score(say(["a"]), row(["a"]) | {"mask": np.zeros((4, 4, 3))})
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    for call in (lambda: score("", row(["a"]), "papers"), lambda: reward_functions("papers")):
+        with pytest.raises(RewardError, match="'papers': use one of paper, released"):
+            call()
+
+
+def test_aliases_travel_with_the_row() -> None:
+    example = row(["b"]) | {"aliases": {"Beta": "b", "Zeta": "z", "Gamma": None}}
+    assert score(say(["beta"]), example)["reward"] == pytest.approx(0.8)
+    assert score(say(["beta"]), row(["b"]))["reward"] == 0.0
+    functions, _ = reward_functions("paper")
+    columns = {name: [value] for name, value in example.items()}
+    chat = [[{"role": "assistant", "content": say(["beta"])}]]
+    assert [f(completions=chat, **columns)[0] for f in functions] == [1.0, 0.0, 1.0]
 
 
 def test_presets_sum_to_one() -> None:
     for weights in PRESETS.values():
         assert sum(vars(weights).values()) == pytest.approx(1.0)
-
-
-corner = st.floats(allow_nan=True, allow_infinity=True)
-text = st.one_of(
-    st.text(),
-    st.builds(
-        say, st.lists(st.sampled_from([*OPTIONS, "z"])), st.lists(st.lists(corner, max_size=5))
-    ),
-)
-
-
-@given(text, st.sampled_from(sorted(PRESETS)), st.sampled_from([None, [LESION], [LESION, OTHER]]))
-def test_reward_and_components_lie_between_zero_and_one(
-    completion: str, preset: str, boxes: Any
-) -> None:
-    for value in score(completion, row(["a", "b"], boxes), preset).values():
-        assert 0 <= value <= 1 + 1e-12
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))

@@ -12,7 +12,8 @@ from qoq_lib.data.phantom import make_phantom
 from qoq_lib.evaluation.predict import predict
 from qoq_lib.model.loading import AlignmentPlan, load_size, tiny_model
 from qoq_lib.training.align import AlignmentMix, AnswerCollator, align
-from qoq_lib.training.launch import Method, load_method, save_checkpoint, train_drpo
+from qoq_lib.training.checkpoints import save_checkpoint
+from qoq_lib.training.launch import Method, load_method, train_drpo
 from qoq_lib.training.rollouts import RolloutWriter, read_rollouts
 
 

@@ -50,6 +50,11 @@ def user_text(question: str, report: str | None, style: AnswerStyle) -> str:
     return "\n".join([*parts, question, ANSWER_FORMAT[style]])
 
 
+def boxed(labels: list[str]) -> str:
+    r"""The final answer as it is to be written: ``\boxed{a, b}``."""
+    return f"\\boxed{{{', '.join(labels)}}}"
+
+
 def _with_options(stem: str, options: list[str]) -> str:
     return f"{stem}\nOptions: {'; '.join(options)}"
 

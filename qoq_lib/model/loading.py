@@ -1,27 +1,40 @@
 """Model sizes (one dial, ``configs/model/<size>.yaml``), and models with their processor."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import yaml
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-from pydantic import BaseModel, ConfigDict
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+from peft import PeftModel, get_peft_model_state_dict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from qoq_lib.data.prompts import AnswerStyle
-from qoq_lib.model.configuration_qoq import EcgConfig, QoQConfig
+from qoq_lib.model.configuration_qoq import EcgConfig
+from qoq_lib.model.files import (
+    ADAPTER_FILE,
+    ADAPTER_WEIGHTS_FILE,
+    LoadError,
+    fetch,
+    open_shard,
+    open_weights,
+    read_json,
+    refuse_gaps,
+)
+from qoq_lib.model.from_base import base_processor
 from qoq_lib.model.modeling_qoq import QoQForConditionalGeneration
-from qoq_lib.model.processing_qoq import ECG_TOKEN, QoQProcessor, suppressed_token_ids
+from qoq_lib.model.processing_qoq import QoQProcessor
 from qoq_lib.model.tiny import tiny_model
+from qoq_lib.model.tuning import Part, Tuning, check_tuning
 from qoq_lib.runs import project_root
 
 __all__ = ["LoadError", "ModelSize", "check_machine", "load_model", "load_size", "tiny_model"]
 
 
-class LoadError(RuntimeError):
-    """A model cannot be loaded here; the message says what is missing."""
+_UNFIT = (
+    "holds an adapter whose weights, settings and base do not belong together: copy or download "
+    "the folder again."
+)
 
 
 class AlignmentPlan(BaseModel):
@@ -53,18 +66,28 @@ class ModelSize(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str
     base: str
-    tuning: Literal["full", "lora"]
+    tuning: Tuning
+    trainable: list[Part]
     answer_style: AnswerStyle
     dtype: Literal["float32", "bfloat16"]
     needs_gpu: bool
-    max_completion_length: int
+    max_completion_length: int | None
     alignment: AlignmentPlan
     training: TrainingPlan
 
 
 def load_size(name: str) -> ModelSize:
-    """Read ``configs/model/<name>.yaml``; ``LoadError`` for an unknown size."""
-    return ModelSize(name=name, **read_config("model", name))
+    """Read ``configs/model/<name>.yaml``; ``LoadError`` for an unknown size or a wrong value."""
+    values = read_config("model", name)
+    try:
+        return ModelSize(name=name, **values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        given = "missing" if first["type"] == "missing" else repr(first["input"])
+        raise LoadError(
+            f"configs/model/{name}.yaml: {where} is {given}: {first['msg']}."
+        ) from error
 
 
 def read_config(kind: str, name: str) -> dict[str, Any]:
@@ -79,67 +102,122 @@ def read_config(kind: str, name: str) -> dict[str, Any]:
 
 
 def check_machine(size: ModelSize) -> None:
-    """Raise ``LoadError``, before any heavy work, when GPU or weights for ``size`` are missing."""
+    """Look, before any heavy work, whether ``size`` can be had here.
+
+    Raises:
+        LoadError: GPU or weights are missing.
+        TuningError: the way of tuning is unknown, or needs a GPU that is not there.
+    """
     if size.needs_gpu and not torch.cuda.is_available():
         raise LoadError(
             f"Model size {size.name!r} ({size.base}) needs an NVIDIA GPU and none is visible: run "
             "it on a GPU machine, or use model_size tiny here."
         )
+    check_tuning(size.tuning, size.trainable)
     if size.base != "tiny":
-        _fetch(size.base, None, patterns=["config.json"])
+        fetch(size.base, patterns=["config.json"])
 
 
-def load_base(size: ModelSize, seed: int) -> tuple[QoQForConditionalGeneration, QoQProcessor]:
-    """The untrained start of a size: ``tiny_model`` or the published base with a fresh ECG path."""
+def load_base(
+    size: ModelSize, seed: int, labels: Iterable[str] = ()
+) -> tuple[QoQForConditionalGeneration, QoQProcessor]:
+    """The untrained start of a size: ``tiny_model`` or the published base with a fresh ECG path.
+
+    ``labels`` are the data's; only the tiny tokenizer is made for them.
+    """
     if size.base == "tiny":
-        return tiny_model(seed)
-    return _from_published_base(size.base, getattr(torch, size.dtype))
+        return tiny_model(seed, labels)
+    dtype = getattr(torch, size.dtype)
+    model = QoQForConditionalGeneration.from_base(size.base, dtype=dtype, seed=seed)
+    return model, base_processor(size.base)
 
 
 def load_model(
-    name_or_path: str | Path, revision: str | None = None
+    name_or_path: str | Path,
+    revision: str | None = None,
+    *,
+    quantization_config: Any = None,
 ) -> tuple[QoQForConditionalGeneration, QoQProcessor]:
     """A QoQ checkpoint (folder or Hub id) and its processor, in evaluation mode.
 
+    Where the checkpoint is an adapter, its base is loaded and the adapter merged into it.
+
+    Args:
+        name_or_path: folder or Hub id.
+        revision: branch, tag or commit of the Hub repository.
+        quantization_config: as ``tuning.quantization`` gives it, for a model to train with QLoRA.
+
     Raises:
-        LoadError: there is no such folder, or the Hub cannot give it.
+        LoadError: there is no such folder, the Hub cannot give it, or a file of it is missing,
+            truncated or broken.
     """
-    folder = _fetch(str(name_or_path), revision)
-    try:
-        model = QoQForConditionalGeneration.from_pretrained(folder)
-        processor = QoQProcessor.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise LoadError(f"{name_or_path} is no complete QoQ checkpoint: {error}") from error
-    return model.eval(), processor
-
-
-def _fetch(name: str, revision: str | None, patterns: list[str] | None = None) -> str:
-    if Path(name).is_dir():
-        return name
-    try:
-        return snapshot_download(name, revision=revision, allow_patterns=patterns)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    folder = fetch(str(name_or_path), revision)
+    processor = _read_processor(folder)
+    if not (folder / ADAPTER_FILE).is_file():
+        return _read_weights(folder, quantization_config), processor
+    if quantization_config is not None:
         raise LoadError(
-            f"The weights of {name} are neither in a folder of that name nor to be had from the "
-            "Hugging Face Hub: check the name, the connection and your access."
+            f"{folder} is an adapter, which cannot be merged into 4-bit weights: save what "
+            "load_model gives for it as a checkpoint of its own and start from that."
+        )
+    return _merged(folder, processor), processor
+
+
+def _read_processor(folder: Path) -> QoQProcessor:
+    try:
+        return QoQProcessor.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LoadError(
+            f"{folder} holds no readable QoQ processor: it is no complete QoQ checkpoint, so copy "
+            "or download it again."
         ) from error
 
 
-def _from_published_base(
-    base: str, dtype: torch.dtype
-) -> tuple[QoQForConditionalGeneration, QoQProcessor]:
-    """Weights of a Qwen2.5-VL with a new ECG encoder, projector and three placeholder tokens."""
-    folder = _fetch(base, None)
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    marks = [ECG_TOKEN, "<|ecg_start|>", "<|ecg_end|>"]
-    tokenizer.add_special_tokens({"additional_special_tokens": marks}, False)
-    values: dict[str, Any] = AutoConfig.from_pretrained(folder).to_dict()
-    values.pop("model_type")
-    config = QoQConfig(**values, ecg_config=EcgConfig().to_dict())
-    config.ecg_token_id = tokenizer.convert_tokens_to_ids(ECG_TOKEN)
-    model = QoQForConditionalGeneration.from_pretrained(folder, config=config, dtype=dtype)
-    if len(tokenizer) > config.text_config.vocab_size:
-        model.resize_token_embeddings(len(tokenizer))
-    model.generation_config.suppress_tokens = suppressed_token_ids(tokenizer)
-    processor = QoQProcessor(AutoImageProcessor.from_pretrained(folder), tokenizer)
-    return model, processor
+def _read_weights(folder: Path, quantization_config: Any = None) -> QoQForConditionalGeneration:
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind != QoQForConditionalGeneration.config_class.model_type:
+        raise LoadError(f"{folder} holds a model of type {kind!r}, not a QoQ checkpoint.")
+    open_weights(folder)  # a missing or truncated file is named here, before anything is loaded
+    model, report = QoQForConditionalGeneration.from_pretrained(
+        folder,
+        quantization_config=quantization_config,
+        ignore_mismatched_sizes=True,  # refused below, in one sentence
+        output_loading_info=True,
+    )
+    refuse_gaps(folder, report)
+    return model.eval()
+
+
+def _merged(folder: Path, processor: QoQProcessor) -> QoQForConditionalGeneration:
+    """The adapter in ``folder`` merged into the base that it names."""
+    settings = read_json(folder / ADAPTER_FILE)
+    held = set(open_shard(folder / ADAPTER_WEIGHTS_FILE).keys())
+    base = _base_of_adapter(folder, settings, processor.ecg_tokens)
+    try:
+        model = PeftModel.from_pretrained(base, folder)
+        complete = held == set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # peft's ways to say no
+        raise LoadError(f"{folder} {_UNFIT}") from error
+    if not complete:
+        raise LoadError(f"{folder} {_UNFIT}")
+    return model.merge_and_unload().eval()
+
+
+def _base_of_adapter(
+    folder: Path, settings: dict[str, Any], ecg_tokens: int
+) -> QoQForConditionalGeneration:
+    name = settings.get("base_model_name_or_path")
+    if not name:
+        raise LoadError(f"{folder / ADAPTER_FILE} names no base model to put the adapter on.")
+    # A run folder that was moved still holds the base beside the adapter.
+    beside = folder.resolve().parent / Path(name).name
+    source = fetch(str(beside if beside.is_dir() and not Path(name).is_dir() else name))
+    if read_json(source / "config.json").get("model_type") != "qwen2_5_vl":
+        return _read_weights(source)
+    if not {"ecg_encoder", "ecg_projector"} <= set(settings.get("modules_to_save") or ()):
+        raise LoadError(
+            f"{folder} holds no ECG encoder and projector, and its base {name} has none: load the "
+            "checkpoint that the adapter was trained from instead."
+        )
+    ecg_config = EcgConfig(out_tokens=ecg_tokens)
+    return QoQForConditionalGeneration.from_base(str(source), ecg_config=ecg_config)

@@ -1,5 +1,6 @@
 """QoQ: Qwen2.5-VL with an ECG path. Only what Qwen2.5-VL lacks is added here."""
 
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -10,8 +11,8 @@ from .configuration_qoq import QoQConfig
 from .ecg_encoder import EcgEncoder, EcgProjector
 
 
-class EcgMismatchError(ValueError):
-    """A row's ECG placeholder tokens and its ECGs do not agree; the message names the row."""
+class MediaMismatchError(ValueError):
+    """A row's placeholder tokens and its media do not agree; the message names the row."""
 
 
 def _none_if_empty(tensor: torch.Tensor | None) -> torch.Tensor | None:
@@ -20,9 +21,13 @@ def _none_if_empty(tensor: torch.Tensor | None) -> torch.Tensor | None:
 
 
 class QoQModel(Qwen2_5_VLModel):
-    """Backbone: writes each row's ECG embeddings over that row's own placeholder tokens."""
+    """Backbone: writes each row's ECG embeddings over that row's own placeholder tokens.
 
-    config_class = QoQConfig
+    M-RoPE takes an ECG token for a text token (type 0 in ``mm_token_type_ids``): it stands one step
+    after the token before it in time, height and width alike, so what follows an ECG stands
+    ``out_tokens`` steps later, whatever else the row or its neighbours hold.
+    """
+
     config: QoQConfig
 
     def __init__(self, config: QoQConfig) -> None:
@@ -56,69 +61,74 @@ class QoQModel(Qwen2_5_VLModel):
         leads x samples) and ``ecg_counts`` (ECGs per row).
 
         Raises:
-            EcgMismatchError: a row's placeholders are not its ECG count times ``out_tokens``, or
-                ``ecg_counts`` does not cover rows and ECGs.
+            MediaMismatchError: a prompt has image or ECG placeholders but no such medium, or its
+                ECGs do not fit (``find_ecg_tokens``).
         """
-        ecg_values = _none_if_empty(ecg_values)
-        if ecg_values is None:
-            self._refuse_orphans(input_ids)
-        else:
+        ecg_values, pixel_values = _none_if_empty(ecg_values), _none_if_empty(pixel_values)
+        if input_ids is not None and input_ids.shape[1] > 1:  # a decoding step brings no media
+            self._refuse_orphans(input_ids, "image", self.config.image_token_id, pixel_values)
+            self._refuse_orphans(input_ids, "ECG", self.config.ecg_token_id, ecg_values)
+        if ecg_values is not None:
+            is_ecg = self.find_ecg_tokens(input_ids, ecg_values, ecg_counts)
             if inputs_embeds is None:
                 inputs_embeds = self.get_input_embeddings()(input_ids)
-            inputs_embeds = self._write_ecgs(input_ids, inputs_embeds, ecg_values, ecg_counts)
+            features = self.get_ecg_features(ecg_values).to(inputs_embeds)
+            # Rows are walked in order, and their counts agree: a scatter binds row to row.
+            inputs_embeds = inputs_embeds.masked_scatter(is_ecg.unsqueeze(-1), features)
         return super().forward(
             input_ids=input_ids,
             inputs_embeds=inputs_embeds,
-            pixel_values=_none_if_empty(pixel_values),
+            pixel_values=pixel_values,
             image_grid_thw=_none_if_empty(image_grid_thw),
             **kwargs,
         )
 
-    def _refuse_orphans(self, input_ids: torch.Tensor | None) -> None:
-        """A prompt's placeholders need their ECGs; single decoding steps are not looked at."""
-        if input_ids is None or input_ids.shape[1] == 1:
+    def _refuse_orphans(
+        self, input_ids: torch.Tensor, medium: str, token_id: int, values: torch.Tensor | None
+    ) -> None:
+        if values is not None or not (orphans := (input_ids == token_id).any(dim=1)).any():
             return
-        orphans = (input_ids == self.config.ecg_token_id).any(dim=1)
-        if orphans.any():
-            raise EcgMismatchError(
-                f"Row {int(orphans.nonzero()[0])} of the batch has ECG placeholder tokens but no "
-                f"ECG was given: pass 'ecg_values' and 'ecg_counts' as the processor returned them."
-            )
+        raise MediaMismatchError(
+            f"Row {int(orphans.nonzero()[0])} of the batch has {medium} placeholder tokens but no "
+            f"{medium} was given: pass everything that the processor returned."
+        )
 
-    def _write_ecgs(
+    def find_ecg_tokens(
         self,
         input_ids: torch.Tensor | None,
-        inputs_embeds: torch.Tensor,
         ecg_values: torch.Tensor,
         ecg_counts: torch.Tensor | None,
     ) -> torch.Tensor:
+        """True where an ECG goes, (rows, tokens); ``MediaMismatchError`` unless each row's fit."""
         if input_ids is None or ecg_counts is None:
-            raise EcgMismatchError(
+            raise MediaMismatchError(
                 "ECGs need 'input_ids' and 'ecg_counts' to find their rows: pass what the "
                 "processor returned."
             )
         if len(ecg_counts) != len(input_ids) or int(ecg_counts.sum()) != len(ecg_values):
-            raise EcgMismatchError(
+            raise MediaMismatchError(
                 f"{len(input_ids)} rows came with {len(ecg_counts)} 'ecg_counts' for "
                 f"{len(ecg_values)} ECGs: pass what the processor returned."
             )
-        is_ecg = input_ids == self.config.ecg_token_id
-        found, expected = is_ecg.sum(dim=1), ecg_counts * self.config.ecg_config.out_tokens
-        if not torch.equal(found, expected.to(found)):
-            row = int((found != expected.to(found)).nonzero()[0])
-            raise EcgMismatchError(
+        is_ecg, each = input_ids == self.config.ecg_token_id, self.config.ecg_config.out_tokens
+        found = is_ecg.sum(dim=1)
+        wrong = (found != ecg_counts.to(found) * each).nonzero()
+        if len(wrong):
+            row = int(wrong[0])
+            raise MediaMismatchError(
                 f"Row {row} of the batch has {int(found[row])} ECG placeholder tokens for "
-                f"{int(ecg_counts[row])} ECGs: use the processor saved with this model."
+                f"{int(ecg_counts[row])} ECGs, each of which takes {each} in this model: use "
+                f"the processor saved with it, or one with ecg_tokens={each}."
             )
-        # Rows are walked in order, so once every row's count agrees a scatter binds row to row.
-        features = self.get_ecg_features(ecg_values).to(inputs_embeds)
-        return inputs_embeds.masked_scatter(is_ecg.unsqueeze(-1), features)
+        return is_ecg
 
 
 class QoQForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
-    """Images, ECGs and text in, text out; drop-in for ``Qwen2_5_VLForConditionalGeneration``."""
+    """Images, ECGs and text in, text out; drop-in for ``Qwen2_5_VLForConditionalGeneration``.
 
-    config_class = QoQConfig
+    ``forward`` is the parent's: it hands ``ecg_values`` and ``ecg_counts`` on to ``QoQModel``.
+    """
+
     config: QoQConfig
 
     def __init__(self, config: QoQConfig) -> None:
@@ -129,62 +139,39 @@ class QoQForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.post_init()
 
-    def _init_weights(self, module: nn.Module) -> None:
-        self.model._init_weights(module)
+    @classmethod
+    def from_base(cls, name: str, **options: Any) -> "QoQForConditionalGeneration":
+        """A published Qwen2.5-VL with a fresh ECG path: see ``qoq_lib.model.from_base``."""
+        # By name: in a checkpoint this file must load where qoq_lib is not installed.
+        return import_module("qoq_lib.model.from_base").from_base(name, **options)
 
-    def forward(  # transformers checks generate()'s arguments against these names
+    def prepare_inputs_for_generation(  # generate() refuses arguments without a name here
         self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        pixel_values: torch.Tensor | None = None,
-        image_grid_thw: torch.Tensor | None = None,
-        mm_token_type_ids: torch.Tensor | None = None,
+        input_ids: torch.Tensor,
+        *args: Any,
         ecg_values: torch.Tensor | None = None,
         ecg_counts: torch.Tensor | None = None,
-        logits_to_keep: int | torch.Tensor = 0,
+        is_first_iteration: bool = False,
         **kwargs: Any,
-    ) -> Any:
-        """As the parent's; ``ecg_values`` and ``ecg_counts`` as in ``QoQModel.forward``."""
-        return super().forward(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            labels=labels,
-            pixel_values=pixel_values,
-            image_grid_thw=image_grid_thw,
-            mm_token_type_ids=mm_token_type_ids,
-            logits_to_keep=logits_to_keep,
-            ecg_values=ecg_values,
-            ecg_counts=ecg_counts,
-            **kwargs,
-        )
-
-    def prepare_inputs_for_generation(
-        self, input_ids: torch.Tensor, *args: Any, is_first_iteration: bool = False, **kwargs: Any
     ) -> dict[str, Any]:
         """The ECG is read with the prompt; later steps find it in the key-value cache."""
         inputs = super().prepare_inputs_for_generation(
             input_ids, *args, is_first_iteration=is_first_iteration, **kwargs
         )
-        if not is_first_iteration and inputs.get("use_cache", True):
-            inputs["ecg_values"] = inputs["ecg_counts"] = None
+        if is_first_iteration or not inputs.get("use_cache", True):
+            inputs |= {"ecg_values": ecg_values, "ecg_counts": ecg_counts}
         return inputs
 
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, input_ids: torch.Tensor | None = None, **model_kwargs: Any
     ) -> tuple[torch.Tensor, dict[str, Any]]:
         values, counts = model_kwargs.pop("ecg_values", None), model_kwargs.pop("ecg_counts", None)
+        if _none_if_empty(values) is not None:
+            self.model.find_ecg_tokens(input_ids, values, counts)
+            rows = values.split(counts.tolist())
+            values = torch.cat([row for row in rows for _ in range(expand_size)])
+            counts = counts.repeat_interleave(expand_size)
         input_ids, model_kwargs = super()._expand_inputs_for_generation(
             expand_size=expand_size, input_ids=input_ids, **model_kwargs
         )
-        if values is not None and counts is not None:
-            rows = values.split(counts.tolist())
-            model_kwargs["ecg_values"] = torch.cat(
-                [row for row in rows for _ in range(expand_size)]
-            )
-            model_kwargs["ecg_counts"] = counts.repeat_interleave(expand_size)
-        return input_ids, model_kwargs
+        return input_ids, {**model_kwargs, "ecg_values": values, "ecg_counts": counts}

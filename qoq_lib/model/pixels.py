@@ -1,4 +1,6 @@
-"""The one place that converts between an original image's pixels, the model's, and 0 to 1.
+"""Which backend turns images into the model's input, at which size, and boxes to and fro.
+
+The one place that converts between an original image's pixels, the model's, and 0 to 1.
 
 The model sees an image after Qwen2.5-VL's smart resize (sides are multiples of 28, area within the
 processor's bounds) and speaks of boxes in those pixels.
@@ -8,10 +10,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from PIL import Image
+from transformers import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+from transformers.utils import is_torchvision_available
 
 Frame = Literal["original", "model", "normalised"]
 SETTLE = 8  # resizes tried; two are enough unless the bounds are too tight
+
+
+def image_processor_class() -> Any:
+    """The torchvision backend, where there is one: without it AutoImageProcessor even fails."""
+    if is_torchvision_available():
+        from transformers import Qwen2VLImageProcessor  # here: it warns where there is none
+
+        return Qwen2VLImageProcessor
+    return Qwen2VLImageProcessorPil
 
 
 class ImageSizeError(ValueError):

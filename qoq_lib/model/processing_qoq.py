@@ -124,6 +124,15 @@ def suppressed_token_ids(tokenizer: Any) -> list[int]:
     return sorted({token for token in [*ids, tokenizer.pad_token_id] if token not in stop})
 
 
+def vllm_suppression(tokenizer: Any) -> dict[str, list[str]]:
+    """The same ban for ``vllm.SamplingParams``, which knows no ``suppress_tokens``.
+
+    Its ``bad_words`` sets the logits to minus infinity, where a ``logit_bias`` stops at -100. It is
+    also what TRL's ``generation_kwargs`` need with ``use_vllm``: TRL hands them on unchanged.
+    """
+    return {"bad_words": tokenizer.convert_ids_to_tokens(suppressed_token_ids(tokenizer))}
+
+
 def _prepare_part(part: Mapping[str, Any], row: int) -> np.ndarray:
     given = {name: part[name] for name in ("leads", "rate_hz") if part.get(name) is not None}
     ecg = part.get("ecg")

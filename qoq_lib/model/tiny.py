@@ -4,12 +4,11 @@ Small in size, not in kind: the same classes, chat template, processor and vocab
 published sizes, so a run on a laptop takes the code path of a run at 7B.
 """
 
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2VLImageProcessorPil, set_seed
-from transformers.utils import is_torchvision_available
+from transformers import PreTrainedTokenizerFast
 
 from qoq_lib.data.phantom import sentences, words
 from qoq_lib.data.prompts import ANSWER_FORMAT
@@ -17,6 +16,7 @@ from qoq_lib.domains import DOMAINS
 
 from .configuration_qoq import EcgConfig, QoQConfig
 from .modeling_qoq import QoQForConditionalGeneration
+from .pixels import image_processor_class
 from .processing_qoq import (
     ECG_TOKEN,
     IMAGE_TOKEN,
@@ -24,6 +24,7 @@ from .processing_qoq import (
     QoQProcessor,
     suppressed_token_ids,
 )
+from .randomness import seeded
 
 VOCABULARY_SIZE = 768
 PATCH = 28  # pixels: side of a merged patch
@@ -31,11 +32,16 @@ IMAGE_SIDE = 2 * PATCH
 WIDTH = 128
 
 
-def tiny_model(seed: int = 0) -> tuple[QoQForConditionalGeneration, QoQProcessor]:
-    """Random weights, all three modalities, float32 on the CPU; same seed, same bytes."""
-    processor = tiny_processor()
-    set_seed(seed)
-    model = QoQForConditionalGeneration(_config(processor.tokenizer)).eval()
+def tiny_model(
+    seed: int = 0, labels: Iterable[str] = ()
+) -> tuple[QoQForConditionalGeneration, QoQProcessor]:
+    """Random weights, all three modalities, float32 on the CPU; same arguments, same bytes.
+
+    ``labels`` become one token each, as the phantom's are: so small a model cannot learn to spell.
+    """
+    processor = tiny_processor(labels)
+    with seeded(seed):
+        model = QoQForConditionalGeneration(_config(processor.tokenizer)).eval()
     generation = model.generation_config
     generation.eos_token_id = processor.tokenizer.eos_token_id
     generation.pad_token_id = processor.tokenizer.pad_token_id
@@ -43,30 +49,21 @@ def tiny_model(seed: int = 0) -> tuple[QoQForConditionalGeneration, QoQProcessor
     return model, processor
 
 
-def tiny_processor() -> QoQProcessor:
+def tiny_processor(labels: Iterable[str] = ()) -> QoQProcessor:
     """Images of 56 px a side or near it, byte-level BPE trained on the package's own prompts.
 
     The bounds lie apart so that an image that is not square has a size between them: with equal
-    ones each resize of it would ask for another size. The backend is the one that ``AutoProcessor``
-    would load here: torchvision's where it is installed, else PIL's.
+    ones each resize of it would ask for another size.
     """
     return QoQProcessor(
-        image_processor=_image_backend()(
+        image_processor=image_processor_class()(
             size={"shortest_edge": PATCH**2, "longest_edge": IMAGE_SIDE * (IMAGE_SIDE + PATCH)}
         ),
-        tokenizer=_tokenizer(),
+        tokenizer=_tokenizer(labels),
     )
 
 
-def _image_backend() -> Any:
-    if not is_torchvision_available():
-        return Qwen2VLImageProcessorPil
-    from transformers import Qwen2VLImageProcessor  # here: it warns where torchvision is missing
-
-    return Qwen2VLImageProcessor
-
-
-def _tokenizer() -> PreTrainedTokenizerFast:
+def _tokenizer(labels: Iterable[str]) -> PreTrainedTokenizerFast:
     special = ["<|endoftext|>", "<|im_end|>", *UNSAMPLED_TOKENS]
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -89,8 +86,9 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     # One token a label: answers stay short and copying an option is copying one token.
     # A label takes the space before it in, so that it is the same token in the list of options.
     marks = [AddedToken(mark, normalized=False) for mark in ("\\boxed{", "<think>", "</think>")]
-    labels = [AddedToken(word, lstrip=True, normalized=False) for word in words()]
-    tokenizer.add_tokens(marks + labels)
+    names = dict.fromkeys([*words(), *sorted(labels)])
+    whole = [AddedToken(name, lstrip=True, single_word=True, normalized=False) for name in names]
+    tokenizer.add_tokens(marks + whole)
     return tokenizer
 
 

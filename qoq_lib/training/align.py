@@ -19,7 +19,7 @@ from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from qoq_lib.data.prompts import AnswerStyle, to_messages
+from qoq_lib.data.prompts import AnswerStyle, boxed, to_messages
 from qoq_lib.model.loading import AlignmentPlan
 from qoq_lib.model.pixels import model_view
 from qoq_lib.training.callbacks import PlainProgress
@@ -72,7 +72,7 @@ class AnswerCollator:
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """``examples`` as ``AlignmentMix`` gives them; rows are ``model_view``s."""
-        texts = [f"\\boxed{{{', '.join(example['answers'])}}}" for example in examples]
+        texts = [boxed(example["answers"]) for example in examples]
         chats = [
             [*to_messages(example["row"], self.style), {"role": "assistant", "content": text}]
             for example, text in zip(examples, texts, strict=True)

@@ -11,20 +11,21 @@ from typing import Any
 
 import pandas as pd
 from datasets import Dataset, DatasetDict
-from peft import LoraConfig
 from pydantic import BaseModel, ConfigDict
 from transformers import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig
 
 from qoq_lib.data.assemble import assemble, load_assembled, load_assembly
 from qoq_lib.data.phantom import make_phantom
+from qoq_lib.data.prompts import boxed
 from qoq_lib.data.storage import ASSEMBLY_FILE
 from qoq_lib.model.loading import ModelSize, load_base, load_model, read_config
 from qoq_lib.model.processing_qoq import suppressed_token_ids
+from qoq_lib.model.tuning import prepare, quantization
 from qoq_lib.runs import derive_seed
 from qoq_lib.training.align import align
 from qoq_lib.training.callbacks import PlainProgress
+from qoq_lib.training.checkpoints import last_complete, save_checkpoint, step_of
 from qoq_lib.training.drpo import PRESETS
 from qoq_lib.training.questions import question_dataset
 from qoq_lib.training.rewards import reward_functions
@@ -66,6 +67,22 @@ def data_facts(folder: Path) -> dict[str, Any]:
     return {"fingerprint": assembly.fingerprint, "rows": rows, "source": assembly.source}
 
 
+def label_names(data: Mapping[str, Dataset]) -> list[str]:
+    """Every answer option of the splits, sorted."""
+    return sorted(
+        {name for rows in data.values() for options in rows["options"] for name in options}
+    )
+
+
+def answer_length(size: ModelSize, data: Mapping[str, Dataset], tokenizer: Any) -> int:
+    """Most new tokens of an answer: the size's, or else what the longest true answer needs."""
+    if size.max_completion_length is not None:
+        return size.max_completion_length
+    answers = {boxed(answer) for rows in data.values() for answer in rows["answers"]}
+    answers |= {boxed([name]) for name in label_names(data)}
+    return 1 + max(len(tokenizer(text)["input_ids"]) for text in answers)  # 1: the end token
+
+
 def perception_rows(data: DatasetDict, seed: int) -> Dataset:
     """The ``align`` split, or the phantom's where the data have none (real files carry none)."""
     if "align" in data:
@@ -79,7 +96,7 @@ def align_base(
     data: DatasetDict, size: ModelSize, run_folder: Path, seed: int
 ) -> tuple[Any, Any, pd.DataFrame]:
     """Align the size's base and save it to ``checkpoints/aligned``; (model, processor, log)."""
-    model, processor = load_base(size, derive_seed(seed, "weights"))
+    model, processor = load_base(size, derive_seed(seed, "weights"), label_names(data))
     log = align(
         model,
         processor,
@@ -103,19 +120,6 @@ def ensure_aligned(data: DatasetDict, size: ModelSize, run_folder: Path, seed: i
     return folder
 
 
-def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
-    """Write model and processor under a temporary name, then rename the folder."""
-    part = folder.with_name(folder.name + ".part")
-    model.save_pretrained(part)
-    processor.save_pretrained(part)
-    if folder.exists():
-        folder.rename(retired := folder.with_name(folder.name + ".old"))
-        part.rename(folder)
-        shutil.rmtree(retired)
-    else:
-        part.rename(folder)
-
-
 def train_drpo(
     start: Path,
     rows: Dataset,
@@ -132,28 +136,29 @@ def train_drpo(
     ``resume`` goes on from the last checkpoint of an interrupted training of this run, where there
     is one. Returns (model, processor, log per optimiser step).
     """
-    model, processor = load_model(start)
+    model, processor = load_model(start, quantization_config=quantization(size.tuning))
     out = run_folder / "checkpoints" / "training"
-    last = get_last_checkpoint(str(out)) if resume and out.is_dir() else None
+    last = last_complete(out) if resume else None
     if last is None and out.is_dir():
         shutil.rmtree(out)
     rollouts = RolloutWriter(run_folder / "rollouts")
-    rollouts.drop_after(int(Path(last).name.rsplit("-", 1)[1]) if last else 0)
-    print(f"Resuming from {Path(last).name}." if last else "Starting from the aligned checkpoint.")
+    rollouts.drop_after(step_of(last) if last else 0)
+    print(f"Resuming from {last.name}." if last else "Starting from the aligned checkpoint.")
     functions, weights = reward_functions(reward_preset)
+    size.max_completion_length = answer_length(size, {"train": rows}, processor.tokenizer)
     trainer = DRPOTrainer(
         model=model,
         args=_grpo_config(size, method, weights, processor, out, seed),
         reward_funcs=functions,
         train_dataset=question_dataset(rows, processor.image_processor, size.answer_style),
         processing_class=processor,
-        peft_config=_lora() if size.tuning == "lora" else None,
+        peft_config=prepare(model, size.tuning, size.trainable),
         drpo=PRESETS[method.drpo] if method.drpo else None,
         rollouts=rollouts,
         callbacks=[PlainProgress("train")],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
     save_checkpoint(trainer.model, processor, run_folder / "checkpoints" / "trained")
     shutil.rmtree(out)
     history = [entry for entry in trainer.state.log_history if "reward" in entry]
@@ -191,20 +196,3 @@ def _grpo_config(
         seed=derive_seed(seed, "training"),
         data_seed=derive_seed(seed, "order"),
     )
-
-
-def _lora() -> LoraConfig:
-    """Adapters on the language model; the ECG path is new and trained in full."""
-    return LoraConfig(
-        r=16,
-        lora_alpha=32,
-        target_modules=r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
-        modules_to_save=["ecg_encoder", "ecg_projector"],
-    )
-
-
-def may_resume(previous: Mapping[str, Any] | None, parameters: Any) -> bool:
-    """Whether an earlier attempt at this stage stopped half-way with the same parameters."""
-    if previous is None or previous["status"] == "completed":
-        return False
-    return bool(previous["parameters"] == vars(parameters))

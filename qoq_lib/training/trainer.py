@@ -6,7 +6,6 @@ forward pass; each rollout lands in parquet.
 """
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +15,20 @@ from accelerate.utils import gather_object
 from peft import PeftModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOConfig, GRPOTrainer
+from trl.models.utils import unwrap_model_for_generation
+from trl.trainer.utils import split_tensor_dict
 
+from qoq_lib.training.checkpoints import read_seal, seal
 from qoq_lib.training.drpo import DomainStatistics, DrpoConfig, compute_advantages
 from qoq_lib.training.rollouts import RolloutWriter
-
-STATE_FILE = "drpo_state.json"
-
-
-class _WithEcgs:
-    """A model that is handed its rows' ECGs, chunk by chunk in row order.
-
-    TRL's log-probability pass has a closed list of arguments and would drop them in silence.
-    """
-
-    def __init__(self, model: Any, rows: list[torch.Tensor]) -> None:
-        self.model, self.rows, self.position = model, rows, 0
-
-    def __call__(self, input_ids: torch.Tensor, **kwargs: Any) -> Any:
-        rows = self.rows[self.position : self.position + len(input_ids)]
-        self.position += len(input_ids)
-        kwargs["ecg_values"] = torch.cat(rows).to(input_ids.device)
-        kwargs["ecg_counts"] = torch.tensor([len(row) for row in rows], device=input_ids.device)
-        return self.model(input_ids=input_ids, **kwargs)
+from qoq_lib.training.sharing import (
+    Prompt,
+    SharedPrompts,
+    backbone_of,
+    collate,
+    generate,
+    read_prompts,
+)
 
 
 class DRPOTrainer(GRPOTrainer):
@@ -46,6 +37,8 @@ class DRPOTrainer(GRPOTrainer):
     The data set needs the columns ``prompt`` (chat messages), ``id``, ``domain``, ``dataset``,
     ``question``, ``options``, ``answers`` and ``boxes``; ``questions.question_dataset`` makes it.
     """
+
+    _buffered_inputs: Any
 
     def __init__(
         self,
@@ -56,6 +49,11 @@ class DRPOTrainer(GRPOTrainer):
         rollouts: RolloutWriter | None = None,
         **kwargs: Any,
     ) -> None:
+        if (attention := model.config._attn_implementation) != "sdpa":
+            raise ValueError(
+                f"DRPOTrainer lays rollouts out under a mask that attention {attention!r} does not "
+                "take: load the model with attn_implementation='sdpa'."
+            )
         # TRL would build the reference policy anew from the model's name; the reference is the very
         # model handed over. With an adapter TRL switches it off instead, which is right as it is.
         own_reference = args.beta != 0.0 and not isinstance(model, PeftModel)
@@ -71,23 +69,56 @@ class DRPOTrainer(GRPOTrainer):
         self.statistics = DomainStatistics(drpo or DrpoConfig())
         self.rollouts = rollouts
         self.last_batch: dict[str, Any] = {}
-        self._ecg_rows: list[torch.Tensor] | None = None
+        self._prompts: list[Prompt] = []
+        self._questions: list[tuple[str, str]] = []
 
     def _tokenize_prompts(self, prompts: list) -> tuple:
-        prompt_ids, images, fields = super()._tokenize_prompts(prompts)
-        self._ecg_rows = None
-        if "ecg_values" in fields:
-            counts = fields["ecg_counts"].tolist()
-            self._ecg_rows = list(fields["ecg_values"].split(counts))
-        return prompt_ids, images, fields
+        """Each question is read once; TRL is told of no images, so it processes none again."""
+        self._prompts = read_prompts(self.processing_class, prompts, self._questions)
+        return [prompt.input_ids.tolist() for prompt in self._prompts], None, {}
+
+    def _generate_single_turn(
+        self, prompt_ids: list, images: Any, multimodal_fields: dict, num_generations: int, **_: Any
+    ) -> tuple:
+        if self.use_vllm:
+            images = [prompt.images for prompt in self._prompts]
+            return super()._generate_single_turn(prompt_ids, images, {}, num_generations)
+        groups = [self._prompts[i] for i in range(0, len(self._prompts), num_generations)]
+        repeated = [prompt for prompt in groups for _ in range(num_generations)]
+        # A process may hold part of a question's rollouts; then each row is its own prompt.
+        copies = num_generations if repeated == self._prompts else 1
+        distinct = groups if repeated == self._prompts else self._prompts
+        batch = collate(distinct, self.accelerator.device, self._tokenizer.pad_token_id)
+        with unwrap_model_for_generation(
+            self.model_wrapped,
+            self.accelerator,
+            gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+            generation_kwargs=self.generation_kwargs,
+        ) as model:
+            tokens = generate(model, batch, copies, self.generation_config)
+        return [_until_end(row, self.eos_token_ids) for row in tokens.tolist()], None
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        """As TRL's, without its shuffle.
+
+        A micro-batch keeps the rollouts of a question together, and a row meets the same neighbours
+        in the policy's pass as in the reference policy's.
+        """
+        held = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if self._buffered_inputs is held:
+            return inputs
+        self._buffered_inputs = _in_order(self._buffered_inputs)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple:
-        if self._ecg_rows is not None:
-            model = _WithEcgs(model, self._ecg_rows)
-        return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+        inner = backbone_of(self.accelerator.unwrap_model(model))
+        pad_id = self._tokenizer.pad_token_id
+        shared = SharedPrompts(model, inner, self._prompts, pad_id)
+        return super()._get_per_token_logps_and_entropies(shared, *args, **kwargs)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        self._ecg_rows = inputs.get("ecg_rows")  # shuffled and split with the rest of the batch
+        self._prompts = inputs["prompts"]  # split with the rest of the batch
         return super()._compute_loss(model, inputs)
 
     def _calculate_rewards(self, inputs: list, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -98,9 +129,10 @@ class DRPOTrainer(GRPOTrainer):
         return matrix
 
     def _generate_and_score_completions(self, inputs: list) -> dict[str, Any]:
+        self._questions = [(row["id"], row["question"]) for row in inputs]
         output = super()._generate_and_score_completions(inputs)
-        if self._ecg_rows is not None:
-            output["ecg_rows"] = self._ecg_rows
+        output["prompts"] = self._prompts
+        output["row"] = torch.arange(len(inputs))
         if self.model.training:
             if self.drpo is not None:
                 self._scale_by_domain(output, len(inputs))
@@ -158,12 +190,35 @@ class DRPOTrainer(GRPOTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         folder = Path(self._get_output_dir(trial=trial))
-        path = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}" / STATE_FILE
         if self.args.should_save:
-            path.write_text(json.dumps(self.statistics.state_dict()))
+            name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            seal(folder / name, self.statistics.state_dict())
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        path = Path(checkpoint or "") / STATE_FILE
-        if checkpoint is not None and path.exists():
-            self.statistics.load_state_dict(json.loads(path.read_text()))
+        if checkpoint is not None:
+            self.statistics.load_state_dict(read_seal(Path(checkpoint)))
+
+
+def _until_end(tokens: list[int], end_ids: list[int]) -> list[int]:
+    """A completion up to and with its first end token."""
+    for place, token in enumerate(tokens):
+        if token in end_ids:
+            return tokens[: place + 1]
+    return tokens
+
+
+def _in_order(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Undo TRL's shuffle of a generation batch that it has already split."""
+    order = torch.argsort(torch.cat([chunk["row"] for chunk in chunks]))
+
+    def ordered(values: list[Any]) -> Any:
+        if isinstance(values[0], list):
+            rows = [row for part in values for row in part]
+            return [rows[index] for index in order]
+        if values[0] is None or values[0].ndim == 0:
+            return values[0]
+        return torch.cat(values)[order]
+
+    whole = {name: ordered([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    return split_tensor_dict(whole, len(chunks))

@@ -1,0 +1,53 @@
+"""Who provides the adapters: peft, or unsloth on a GPU.
+
+This module imports nothing heavy: unsloth patches transformers, peft and TRL while it is imported
+and has to come before all of them, so a notebook calls ``start_backend`` before its other imports.
+"""
+
+import sys
+from importlib import import_module
+from typing import Literal, get_args
+
+Backend = Literal["peft", "unsloth"]
+PATCHED = ("transformers", "peft", "trl")
+
+
+class BackendError(RuntimeError):
+    """The backend that was asked for does not exist or cannot work here."""
+
+
+def start_backend(name: str) -> None:
+    """Make ``name`` the backend of this process: nothing for peft, the import for unsloth.
+
+    Raises:
+        BackendError: unknown name; or unsloth without a GPU, not installed, or asked for after
+            something that it has to patch.
+    """
+    if name not in get_args(Backend):
+        raise BackendError(f"Unknown backend {name!r}: use one of {', '.join(get_args(Backend))}.")
+    if name == "peft" or "unsloth" in sys.modules:
+        return
+    if not _gpu_is_visible():
+        raise BackendError(
+            "backend 'unsloth' needs an NVIDIA GPU and none is visible: use backend 'peft' here."
+        )
+    early = [module for module in PATCHED if module in sys.modules]
+    if early:
+        raise BackendError(
+            f"backend 'unsloth' must be started before {early[0]} is imported: restart the kernel "
+            "and call start_backend first."
+        )
+    try:
+        import_module("unsloth")
+    except (ImportError, NotImplementedError, RuntimeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BackendError(
+            f"backend 'unsloth' cannot be imported ({reason}): install requirements/gpu.txt, or "
+            "use backend 'peft'."
+        ) from error
+
+
+def _gpu_is_visible() -> bool:
+    import torch  # unsloth does not mind it; seconds that only this question needs
+
+    return torch.cuda.is_available()

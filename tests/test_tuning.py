@@ -1,0 +1,256 @@
+"""What training may change: parts by name, in full or through adapters, kept and merged."""
+
+import copy
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkpoints import hub_base
+from datasets import Dataset, concatenate_datasets
+from peft import get_peft_model
+from safetensors.torch import load_file, save_file
+from test_loading import prompts, truncate
+from transformers.quantizers.quantizers_utils import should_convert_module
+
+from qoq_lib.data.phantom import make_phantom
+from qoq_lib.model import loading
+from qoq_lib.model.from_base import base_processor
+from qoq_lib.model.loading import LoadError, load_model, load_size
+from qoq_lib.model.modeling_qoq import QoQForConditionalGeneration
+from qoq_lib.model.tuning import (
+    PARTS,
+    TuningError,
+    check_tuning,
+    parameters_by_part,
+    prepare,
+    quantization,
+)
+from qoq_lib.training import launch
+from qoq_lib.training.launch import load_method, save_checkpoint, train_drpo
+
+SETS: list[list[Any]] = [
+    list(PARTS),
+    ["language_model", "ecg_encoder", "ecg_projector"],
+    ["vision_tower"],
+    ["merger", "ecg_projector"],
+    ["language_model"],
+]
+PATH = ("ecg_encoder", "ecg_projector")
+
+
+def taught(model: Any, processor: Any) -> set[str]:
+    """Parts that a gradient reaches when the model is taught a chat with an image and an ECG."""
+    inputs = prompts(processor, with_ecg=True)
+    model(**inputs, labels=inputs["input_ids"]).loss.backward()
+    reached = [
+        part
+        for part, weight in parameters_by_part(model)
+        if weight.grad is not None and weight.grad.abs().max() > 0
+    ]
+    asked = [part for part, weight in parameters_by_part(model) if weight.requires_grad]
+    assert set(reached) == set(asked)
+    return set(reached)
+
+
+def logits(model: Any, processor: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model(**prompts(processor, with_ecg=True)).logits
+
+
+@pytest.mark.parametrize("parts", SETS)
+def test_full_tuning_teaches_exactly_the_named_parts(tiny: Any, parts: Sequence[Any]) -> None:
+    model = copy.deepcopy(tiny[0])
+    assert prepare(model, "full", parts) is None
+    assert taught(model, tiny[1]) == set(parts)
+
+
+@pytest.mark.parametrize("parts", SETS)
+def test_adapters_teach_exactly_the_named_parts(tiny: Any, parts: Sequence[Any]) -> None:
+    model = get_peft_model(copy.deepcopy(tiny[0]), prepare(tiny[0], "lora", parts))
+    assert torch.equal(logits(model, tiny[1]), logits(*tiny))
+    assert taught(model, tiny[1]) == set(parts)
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            assert "lora_" in name or ".modules_to_save." in name
+
+
+def test_every_weight_belongs_to_a_part(tiny: Any) -> None:
+    counts = dict.fromkeys(PARTS, 0)
+    for part, weight in parameters_by_part(tiny[0]):
+        counts[part] += weight.numel()
+    assert all(counts.values())
+    assert sum(counts.values()) == sum(weight.numel() for weight in tiny[0].parameters())
+
+
+@pytest.fixture(scope="module")
+def rows() -> Dataset:
+    train = make_phantom(200, seed=1).filter(lambda s: s == "train", input_columns="split")
+    ecgs = train.filter(lambda d: d == "ecg", input_columns="domain").select(range(2))
+    images = train.filter(lambda d: d != "ecg", input_columns="domain").select(range(2))
+    return concatenate_datasets([ecgs, images])
+
+
+def longer_is_better(completions: list, **_: Any) -> list[float]:
+    """A reward that an untrained model's rollouts differ in."""
+    return [float(len(messages[0]["content"])) for messages in completions]
+
+
+@pytest.fixture
+def run(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run folder whose ``checkpoints/aligned`` is the tiny model, with a reward that teaches."""
+    monkeypatch.setattr(launch, "reward_functions", lambda _: ([longer_is_better], [1.0]))
+    save_checkpoint(*tiny, tmp_path / "run" / "checkpoints" / "aligned")
+    return tmp_path / "run"
+
+
+def reinforced(run: Path, rows: Dataset, parts: Sequence[Any], beta: float = 0.0) -> Any:
+    size = load_size("tiny").model_copy(update={"tuning": "lora", "trainable": list(parts)})
+    plan = {"steps": 2, "questions_per_step": 4, "rollouts": 2, "micro_batch": 8, "beta": beta}
+    size.training = size.training.model_copy(update=plan)
+    start = run / "checkpoints" / "aligned"
+    options: dict[str, Any] = {"reward_preset": "paper", "seed": 0, "resume": False}
+    return train_drpo(start, rows, size, load_method("grpo"), run, **options)[0]
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1])
+def test_reinforced_adapters_change_the_named_parts_and_are_loaded_merged(
+    run: Path, rows: Dataset, tiny: Any, beta: float
+) -> None:
+    parts = ["language_model", "merger", "ecg_projector"]
+    model = reinforced(run, rows, parts, beta)
+    loaded, processor = load_model(run / "checkpoints" / "trained")
+    assert type(loaded) is QoQForConditionalGeneration
+    changed = {
+        part
+        for (part, new), (_, old) in zip(
+            parameters_by_part(loaded), parameters_by_part(tiny[0]), strict=True
+        )
+        if not torch.equal(new, old)
+    }
+    assert changed == set(parts)
+    expected = logits(model, processor)
+    assert (expected - logits(*tiny)).abs().max() > 1e-4
+    assert torch.allclose(logits(loaded, processor), expected, atol=1e-5)
+    assert torch.allclose(logits(model.merge_and_unload(), processor), expected, atol=1e-5)
+
+
+@pytest.fixture
+def adapter(tiny: Any, tmp_path: Path) -> Path:
+    """``checkpoints/trained``, an adapter with its base beside it; its output is not the base's."""
+    folder = tmp_path / "run" / "checkpoints"
+    save_checkpoint(*tiny, folder / "aligned")
+    model, processor = load_model(folder / "aligned")
+    adapted = get_peft_model(model, prepare(model, "lora", ["language_model", *PATH]))
+    loud_adapter(adapted)
+    save_checkpoint(adapted, processor, folder / "trained")
+    return folder / "trained"
+
+
+def loud_adapter(model: Any) -> None:
+    """Adapters begin at zero: give them and the ECG path something to say."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.add_(0.02)
+
+
+def test_a_moved_run_still_finds_the_base_of_its_adapter(adapter: Path, tmp_path: Path) -> None:
+    before = logits(*load_model(adapter))
+    shutil.move(tmp_path / "run", tmp_path / "moved")
+    moved = tmp_path / "moved" / "checkpoints"
+    assert torch.equal(logits(*load_model(moved / "trained")), before)
+    shutil.rmtree(moved / "aligned")
+    with pytest.raises(LoadError, match="aligned are neither in a folder"):
+        load_model(moved / "trained")
+
+
+def keep_weights(folder: Path, words: str) -> None:
+    path = folder / loading.ADAPTER_WEIGHTS_FILE
+    save_file({name: w for name, w in load_file(path).items() if words in name}, path)
+
+
+def change_settings(folder: Path, **changes: Any) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    "damage, sentence",
+    [
+        (lambda f: truncate(f / "adapter_model.safetensors"), "adapter_model.* is truncated"),
+        (lambda f: (f / "adapter_model.safetensors").unlink(), "adapter_model.* is missing"),
+        (lambda f: (f / "adapter_config.json").write_text("{"), "adapter_config.* not valid JSON"),
+        (lambda f: keep_weights(f, "lora"), "do not belong together"),
+        (lambda f: change_settings(f, base_model_name_or_path=None), "names no base model"),
+    ],
+)
+def test_a_damaged_adapter_is_refused(adapter: Path, damage: Any, sentence: str) -> None:
+    damage(adapter)
+    with pytest.raises(LoadError, match=sentence) as refused:
+        load_model(adapter)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_adapter_brings_the_ecg_path_to_a_published_base(tmp_path: Path) -> None:
+    base, folder = hub_base(tmp_path / "base"), tmp_path / "adapter"
+    processor = base_processor(str(base))
+    model = QoQForConditionalGeneration.from_base(str(base), seed=5)  # another seed than loading's
+    adapted = get_peft_model(model, prepare(model, "lora", ["language_model", *PATH]))
+    loud_adapter(adapted)
+    assert logits(adapted, processor).isfinite().all()  # bfloat16 beside float32 adapters
+    save_checkpoint(adapted, processor, folder)
+    loaded = load_model(folder)[0]
+    assert logits(loaded, processor).isfinite().all()
+    kept, path = loaded.state_dict(), model.model.ecg_encoder.modules_to_save["default"]
+    for name, weight in path.state_dict().items():
+        assert torch.equal(kept[f"model.ecg_encoder.{name}"].to(weight), weight)
+    change_settings(folder, modules_to_save=["ecg_projector"])
+    with pytest.raises(LoadError, match="holds no ECG encoder and projector"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "tuning, parts, sentence",
+    [
+        ("lorra", ["language_model"], "Unknown tuning 'lorra': use one of full, lora, qlora"),
+        ("full", ["language_model", "visoin_tower"], "Unknown trainable part 'visoin_tower'"),
+        ("full", [], "No part is trainable"),
+        ("lora", ["ecg_encoder"], "none of them is trainable"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused(tuning: str, parts: list[str], sentence: str) -> None:
+    with pytest.raises(TuningError, match=sentence):
+        check_tuning(tuning, parts)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_qlora_needs_a_gpu() -> None:
+    with pytest.raises(TuningError, match="'qlora' needs an NVIDIA GPU and bitsandbytes"):
+        check_tuning("qlora", ["language_model"])
+
+
+def test_qlora_quantizes_the_layers_of_the_language_model_alone(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "9")  # it looks for bitsandbytes
+    settings = quantization("qlora")
+    assert settings is not None and settings.quantization_method() == "nf4"
+    linear = [n for n, m in tiny[0].named_modules() if isinstance(m, torch.nn.Linear)]
+    skipped = settings.llm_int8_skip_modules
+    quantized = {name for name in linear if should_convert_module(name, skipped)}
+    assert quantized == {name for name in linear if name.startswith("model.language_model.layers.")}
+    assert quantization("lora") is quantization("full") is None
+
+
+def test_a_mistyped_part_in_a_size_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = loading.read_config("model", "7b") | {"trainable": ["language_model", "mergerr"]}
+    monkeypatch.setattr(loading, "read_config", lambda *_: values)
+    with pytest.raises(LoadError, match="7b.yaml: trainable.1 is 'mergerr': .*'merger'") as refused:
+        load_size("7b")
+    assert "\n" not in str(refused.value)
