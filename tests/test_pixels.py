@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from qoq_lib.model.pixels import ImageSizeError, model_size, model_view, scale_boxes
+from qoq_lib.model.pixels import ImageSizeError, convert_boxes, model_size, model_view
 from qoq_lib.model.tiny import tiny_processor
 
 TINY = tiny_processor().image_processor
@@ -18,6 +18,7 @@ PUBLISHED = SimpleNamespace(
 )
 processors = st.sampled_from([TINY, PUBLISHED])
 sides = st.integers(28, 4000)
+FRAMES = ["original", "model", "normalised"]
 
 
 @given(sides, sides, processors)
@@ -30,19 +31,37 @@ def test_sizes_are_whole_patches_within_bounds_and_final(
     assert model_size(*size, bounds) == size
 
 
-@given(sides, sides, processors, st.data())
+@given(sides, sides, processors, st.permutations(FRAMES), st.data())
 def test_boxes_come_back_within_a_pixel(
-    width: int, height: int, bounds: Any, data: st.DataObject
+    width: int, height: int, bounds: Any, route: list[str], data: st.DataObject
 ) -> None:
     x = sorted(data.draw(st.lists(st.integers(0, width), min_size=2, max_size=2, unique=True)))
     y = sorted(data.draw(st.lists(st.integers(0, height), min_size=2, max_size=2, unique=True)))
-    box = [x[0], y[0], x[1], y[1]]
-    target = model_size(width, height, bounds)
-    (there,) = scale_boxes([box], (width, height), target)
-    assert 0 <= there[0] < there[2] <= target[0] + 1e-6
-    assert 0 <= there[1] < there[3] <= target[1] + 1e-6
-    (back,) = scale_boxes([there], target, (width, height))
-    assert back == pytest.approx(box, abs=1)
+    box, size = [x[0], y[0], x[1], y[1]], (width, height)
+    extents = {"original": size, "model": model_size(*size, bounds), "normalised": (1, 1)}
+    boxes: list[list[float]] = [box]
+    here = "original"
+    for there in [*route, "original"]:
+        boxes = convert_boxes(boxes, size, bounds, source=here, target=there)
+        here, (x1, y1, x2, y2) = there, boxes[0]
+        assert 0 <= x1 < x2 <= extents[here][0] * (1 + 1e-9)
+        assert 0 <= y1 < y2 <= extents[here][1] * (1 + 1e-9)
+    assert boxes[0] == pytest.approx(box, abs=1)
+
+
+def test_boxes_by_hand() -> None:
+    bounds = SimpleNamespace(
+        patch_size=14, merge_size=2, size={"shortest_edge": 784, "longest_edge": 56 * 28}
+    )
+    box, size = [[28, 14, 112, 56]], (112, 56)  # seen at 56 x 28
+    assert convert_boxes(box, size, bounds, source="original", target="model") == [[14, 7, 56, 28]]
+    assert convert_boxes(box, size, bounds, source="original", target="normalised") == [
+        [0.25, 0.25, 1, 1]
+    ]
+    half = [[0.5, 0, 1, 0.5]]
+    assert convert_boxes(half, size, bounds, source="normalised", target="model") == [
+        [28, 0, 56, 14]
+    ]
 
 
 def row(images: list[Image.Image], boxes: list[list[float]] | None) -> dict[str, Any]:

@@ -13,16 +13,17 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from qoq_lib.data.prompts import diagnosis_question, shuffled, to_messages
+from qoq_lib.model.ecg_signal import STANDARD_LEADS, EcgInputError, prepare_ecg
+from qoq_lib.model.frames import evenly_spaced_frames
 from qoq_lib.model.processing_qoq import (
+    CHAT_TEMPLATE,
     ECG_TOKEN,
     IMAGE_TOKEN,
-    MODEL_LEADS,
-    STANDARD_LEADS,
-    EcgInputError,
-    prepare_ecg,
+    ChatError,
     suppressed_token_ids,
 )
 
+Tiny = tuple[Any, Any]
 RNG = np.random.default_rng(0)
 SIGNAL = RNG.normal(size=(12, 5000))
 PARTS: dict[str, dict[str, Any]] = {
@@ -30,12 +31,6 @@ PARTS: dict[str, dict[str, Any]] = {
     "ecg": {"type": "ecg", "ecg": SIGNAL, "rate_hz": 500.0},
     "text": {"type": "text", "text": "What is shown?"},
 }
-
-
-def waves(rate_hz: float, seconds: float = 10.0, leads: int = 12) -> np.ndarray:
-    """Slow sines, another frequency and offset in each lead, in millivolts."""
-    time = np.arange(round(rate_hz * seconds)) / rate_hz
-    return np.stack([lead + np.sin(2 * np.pi * (1 + lead / 10) * time) for lead in range(leads)])
 
 
 def tokenised(processor: Any, chats: list[list[dict[str, Any]]]) -> Any:
@@ -59,7 +54,7 @@ def user(*parts: dict[str, Any]) -> list[dict[str, Any]]:
         st.lists(st.sampled_from(sorted(PARTS)), min_size=1, max_size=5), min_size=1, max_size=3
     )
 )
-def test_chats_of_any_parts_in_any_order(tiny: tuple[Any, Any], kinds: list[list[str]]) -> None:
+def test_chats_of_any_parts_in_any_order(tiny: Tiny, kinds: list[list[str]]) -> None:
     processor = tiny[1]
     inputs = tokenised(processor, [user(*(PARTS[kind] for kind in row)) for row in kinds])
     image, ecg = processor.tokenizer.convert_tokens_to_ids([IMAGE_TOKEN, ECG_TOKEN])
@@ -77,7 +72,7 @@ def test_chats_of_any_parts_in_any_order(tiny: tuple[Any, Any], kinds: list[list
     assert torch.equal(inputs["mm_token_type_ids"], (ids == image).to(ids))
 
 
-def test_media_keep_their_place_in_the_prompt(tiny: tuple[Any, Any]) -> None:
+def test_media_keep_their_place_in_the_prompt(tiny: Tiny) -> None:
     chat = user(PARTS["text"], PARTS["ecg"], PARTS["image"])
     text = tiny[1].apply_chat_template(chat, add_generation_prompt=True)
     assert text == (
@@ -89,7 +84,7 @@ def test_media_keep_their_place_in_the_prompt(tiny: tuple[Any, Any]) -> None:
     )
 
 
-def test_ecgs_are_kept_in_order(tiny: tuple[Any, Any]) -> None:
+def test_ecgs_are_kept_in_order(tiny: Tiny) -> None:
     signals = [RNG.normal(size=(8, 2500)) for _ in range(3)]
     parts = [{"type": "ecg", "ecg": signal, "rate_hz": 250} for signal in signals]
     inputs = tokenised(tiny[1], [user(parts[0], parts[1]), user(PARTS["text"]), user(parts[2])])
@@ -98,7 +93,7 @@ def test_ecgs_are_kept_in_order(tiny: tuple[Any, Any]) -> None:
         assert np.array_equal(value.numpy(), prepare_ecg(signal, rate_hz=250))
 
 
-def test_padding_may_be_given_directly(tiny: tuple[Any, Any]) -> None:
+def test_padding_may_be_given_directly(tiny: Tiny) -> None:
     chats = [user(PARTS["ecg"]), user(PARTS["text"])]
     direct = tiny[1].apply_chat_template(
         chats,
@@ -113,27 +108,90 @@ def test_padding_may_be_given_directly(tiny: tuple[Any, Any]) -> None:
     assert all(torch.equal(direct[name], expected[name]) for name in expected)
 
 
-def test_an_unknown_content_type_is_named(tiny: tuple[Any, Any]) -> None:
-    with pytest.raises(TemplateError, match="Unknown content type audio: use text, image or ecg"):
-        tiny[1].apply_chat_template(user({"type": "audio", "audio": "heart.wav"}))
+@pytest.mark.parametrize("tokens", [1, 8, 50])
+def test_an_ecg_is_as_many_tokens_as_model_and_processor_agree_on(tiny: Tiny, tokens: int) -> None:
+    settings = tiny[0].config.to_dict()
+    settings["ecg_config"]["out_tokens"] = tokens
+    model = type(tiny[0])(type(tiny[0].config)(**settings)).eval()
+    processor = type(tiny[1])(tiny[1].image_processor, tiny[1].tokenizer, ecg_tokens=tokens)
+    inputs = tokenised(
+        processor, [user(PARTS["ecg"], PARTS["image"], PARTS["ecg"]), user(PARTS["text"])]
+    )
+    output = model.generate(**inputs, do_sample=False, max_new_tokens=2)
+    assert output.shape[1] > inputs["input_ids"].shape[1]
+    other = type(processor)(processor.image_processor, processor.tokenizer, ecg_tokens=tokens + 1)
+    with pytest.raises(ValueError, match="Row 0 .* ECG placeholder tokens for 1 ECGs"):
+        model(**tokenised(other, [user(PARTS["ecg"])]))
 
 
-def test_more_placeholders_than_ecgs_is_refused(tiny: tuple[Any, Any]) -> None:
-    processor, spoof = tiny[1], {"type": "text", "text": ECG_TOKEN}
-    with pytest.raises(EcgInputError, match="Row 1 has 2 ECG placeholders but 1 ECGs"):
-        tokenised(processor, [user(PARTS["text"]), user(PARTS["ecg"], spoof)])
-    with pytest.raises(EcgInputError, match="Row 0 has 1 ECG placeholders but 0 ECGs"):
-        tokenised(processor, [user(spoof)])
-    with pytest.raises(EcgInputError, match="Row 0 has 0 ECG placeholders but 1 ECGs"):
+@pytest.mark.parametrize("kind", ["audio", "video"])
+@pytest.mark.parametrize("tokenize", [False, True])
+def test_an_unknown_content_type_is_named(tiny: Tiny, kind: str, tokenize: bool) -> None:
+    chats = [user(PARTS["text"]), user(PARTS["text"], {"type": kind, "path": "heart"})]
+    message = f"Row 1: unknown content type {kind!r}: use text, image or ecg; a volume or video"
+    with pytest.raises(ChatError, match=message):
+        tiny[1].apply_chat_template(chats, tokenize=tokenize)
+
+
+def test_the_template_alone_refuses_an_unknown_content_type(tiny: Tiny) -> None:
+    with pytest.raises(TemplateError, match="Unknown content type audio"):
+        tiny[1].tokenizer.apply_chat_template(
+            user({"type": "audio"}), chat_template=CHAT_TEMPLATE, tokenize=False
+        )
+
+
+def test_a_conversation_of_many_turns_generates(tiny: Tiny) -> None:
+    model, processor = tiny
+    frames = evenly_spaced_frames(RNG.normal(size=(9, 60, 80)))
+    chat = [
+        {"role": "system", "content": "Be brief."},
+        *user(PARTS["ecg"], PARTS["image"], PARTS["ecg"], PARTS["text"]),
+        {"role": "assistant", "content": [{"type": "text", "text": "normal"}]},
+        *user(PARTS["text"], *({"type": "image", "image": frame} for frame in frames)),
+        {"role": "assistant", "content": "normal"},
+        *user(PARTS["ecg"], PARTS["text"]),
+    ]
+    inputs = tokenised(processor, [chat, user(PARTS["text"])])
+    assert inputs["ecg_counts"].tolist() == [3, 0]
+    assert len(inputs["image_grid_thw"]) == 5
+    output = model.generate(**inputs, do_sample=False, max_new_tokens=3)
+    assert len(output) == 2 and output.shape[1] > inputs["input_ids"].shape[1]
+
+
+def spoof(token: str) -> dict[str, Any]:
+    return {"type": "text", "text": token}
+
+
+def test_more_placeholders_than_media_is_refused(tiny: Tiny) -> None:
+    processor, text = tiny[1], PARTS["text"]
+    for kind, token in (("ecg", ECG_TOKEN), ("image", IMAGE_TOKEN)):
+        part, more = PARTS[kind], spoof(token)
+        with pytest.raises(ChatError, match=f"Row 1 has 2 {kind} placeholders but 1 {kind}"):
+            tokenised(processor, [user(text), user(part, more)])
+        with pytest.raises(ChatError, match=f"Row 0 has 1 {kind} placeholders but 0 {kind}"):
+            tokenised(processor, [user(more), user(part)])
+    with pytest.raises(ChatError, match="Row 0 has 0 ecg placeholders but 1 ecgs"):
         processor(text=["hello"], ecgs=[[PARTS["ecg"]]])
+    with pytest.raises(ChatError, match="The batch has 0 image placeholders but 1 images"):
+        processor(text=["hello", "you"], images=[PARTS["image"]["image"]])
+    with pytest.raises(ChatError, match="1 texts came with ecgs for 2 rows"):
+        processor(text=["hello"], ecgs=[[], []])
 
 
-def test_a_bad_ecg_in_a_chat_is_refused(tiny: tuple[Any, Any]) -> None:
-    with pytest.raises(EcgInputError, match="sampling rate .* got 0"):
-        tokenised(tiny[1], [user(PARTS["ecg"] | {"rate_hz": 0})])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rate_hz": 0}, "Row 1: .* sampling rate .* got 0"),
+        ({"ecg": None}, "Row 1: An ECG must be leads x samples"),
+        ({"ecg": "nowhere/record"}, "Row 1: The ECG nowhere/record cannot be read"),
+    ],
+)
+def test_a_bad_ecg_in_a_chat_is_refused(tiny: Tiny, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(EcgInputError, match=message):
+        tokenised(tiny[1], [user(PARTS["ecg"]), user(PARTS["ecg"] | change)])
 
 
-def test_the_saved_processor_is_the_same(tiny: tuple[Any, Any], tmp_path: Path) -> None:
+def test_the_saved_processor_is_the_same(tiny: Tiny, tmp_path: Path) -> None:
     tiny[1].save_pretrained(tmp_path)
     chat = user(PARTS["image"], PARTS["ecg"], PARTS["text"])
     expected = tokenised(tiny[1], [chat])
@@ -146,88 +204,12 @@ def test_the_saved_processor_is_the_same(tiny: tuple[Any, Any], tmp_path: Path) 
     assert suppressed_token_ids(loaded.tokenizer) == suppressed_token_ids(tiny[1].tokenizer)
 
 
-def test_another_count_of_ecg_tokens_survives_saving(tiny: tuple[Any, Any], tmp_path: Path) -> None:
-    other = type(tiny[1])(tiny[1].image_processor, tiny[1].tokenizer, ecg_tokens=5)
+def test_another_count_of_ecg_tokens_survives_saving(tiny: Tiny, tmp_path: Path) -> None:
+    other = type(tiny[1])(tiny[1].image_processor, tiny[1].tokenizer, ecg_tokens=50)
     other.save_pretrained(tmp_path)
-    assert AutoProcessor.from_pretrained(tmp_path).ecg_tokens == 5
-
-
-@pytest.mark.parametrize("rate_hz", [100, 250, 257, 360.0, 500, 1000])
-@pytest.mark.parametrize("seconds", [4, 10, 13])
-def test_other_rates_and_lengths_show_the_same_waves(rate_hz: float, seconds: float) -> None:
-    values = prepare_ecg(waves(rate_hz, seconds), rate_hz=rate_hz)
-    assert values.shape == (8, 2500) and values.dtype == np.float32
-    known = min(2500, round(seconds * 250))
-    rest = values[:, known:]
-    assert not rest.any()
-    picked = [STANDARD_LEADS.index(name) for name in MODEL_LEADS]
-    ideal = waves(250, known / 250)[picked]
-    ideal = (ideal - ideal.mean(1, keepdims=True)) / ideal.std(1, keepdims=True)
-    inner = slice(50, known - 50)  # a resampling filter is blind near the ends
-    assert np.abs(values[:, inner] - ideal[:, inner]).max() < 0.05
-    assert np.abs(values).max() < 2
-
-
-def test_leads_are_found_by_name() -> None:
-    order = RNG.permutation(12)
-    names = [STANDARD_LEADS[row].lower() for row in order]
-    assert np.array_equal(prepare_ecg(SIGNAL[order], names), prepare_ecg(SIGNAL))
-
-
-def test_eight_and_twelve_leads_give_the_same() -> None:
-    eight = SIGNAL[[STANDARD_LEADS.index(name) for name in MODEL_LEADS]]
-    assert np.array_equal(prepare_ecg(eight), prepare_ecg(SIGNAL))
-
-
-@pytest.mark.parametrize("scale", [1e-3, 1000.0])
-def test_the_unit_does_not_matter(scale: float) -> None:
-    assert np.allclose(prepare_ecg(SIGNAL * scale), prepare_ecg(SIGNAL), atol=1e-5)
-
-
-@pytest.mark.parametrize("rate_hz", [100, 250, 257, 500, 1000])
-@pytest.mark.parametrize("level", [0.0, 1.0, -3.3, 32767.0])
-def test_a_flat_lead_stays_flat(rate_hz: float, level: float) -> None:
-    signal = waves(rate_hz)
-    signal[0] = level
-    values = prepare_ecg(signal, rate_hz=rate_hz)
-    assert np.isfinite(values).all()
-    assert np.abs(values[0]).max() < 1e-3
-
-
-def test_an_offset_leaves_no_trace_at_the_ends() -> None:
-    shifted = prepare_ecg(SIGNAL + 20.0)
-    assert np.abs(shifted - prepare_ecg(SIGNAL)).max() < 1e-4
-
-
-def broken(value: float) -> np.ndarray:
-    signal = SIGNAL.copy()
-    signal[3, 7] = value
-    return signal
-
-
-@pytest.mark.parametrize(
-    ("signal", "leads", "message"),
-    [
-        (SIGNAL.T, None, r"leads x samples, got shape \(5000, 12\)"),
-        (SIGNAL[0], None, r"leads x samples, got shape \(5000,\)"),
-        (SIGNAL[:, :0], None, r"leads x samples, got shape \(12, 0\)"),
-        (SIGNAL[None], None, "leads x samples"),
-        (SIGNAL[:3], None, "3 rows named .* needed are the leads I, II, V1"),
-        (SIGNAL[:11], STANDARD_LEADS[:11], "11 rows named .* one name per row"),
-        (SIGNAL, STANDARD_LEADS[:11], "one name per row"),
-        (broken(np.nan), None, "NaN or infinite"),
-        (broken(np.inf), None, "NaN or infinite"),
-    ],
-)
-def test_an_unreadable_ecg_is_refused(signal: np.ndarray, leads: Any, message: str) -> None:
-    with pytest.raises(EcgInputError, match=message):
-        prepare_ecg(signal, leads)
-
-
-@pytest.mark.parametrize("rate_hz", [0, -500, 0.1, float("nan"), float("inf")])
-def test_an_impossible_rate_is_refused(rate_hz: float) -> None:
-    with pytest.raises(EcgInputError, match="sampling rate"):
-        prepare_ecg(SIGNAL, rate_hz=rate_hz)
+    loaded = AutoProcessor.from_pretrained(tmp_path)
+    ids = tokenised(loaded, [user(PARTS["ecg"], PARTS["text"])])["input_ids"]
+    assert (ids == loaded.tokenizer.convert_tokens_to_ids(ECG_TOKEN)).sum() == 50
 
 
 def row(**more: Any) -> dict[str, Any]:

@@ -255,7 +255,7 @@ def test_a_truncated_ecg_is_refused(
         read_ecg(tmp_path / "r1")
 
 
-def test_missing_samples_missing_files_and_broken_headers_are_refused(
+def test_missing_samples_loose_electrodes_and_broken_headers_are_refused(
     tmp_path: Path, millivolts: np.ndarray
 ) -> None:
     with pytest.raises(MediaError, match=r"r1\.hea is missing"):
@@ -264,6 +264,10 @@ def test_missing_samples_missing_files_and_broken_headers_are_refused(
     gap[3, 100] = np.nan
     with pytest.raises(MediaError, match=r"r1\.hea has samples marked as missing"):
         read_ecg(write_dat(tmp_path, gap))
+    loose = millivolts.copy()
+    loose[[1, 7]] = 0.25
+    with pytest.raises(MediaError, match=r"r1\.hea is constant in II, V2, as of a loose electrode"):
+        read_ecg(write_dat(tmp_path, loose))
     (tmp_path / "r1.dat").unlink()
     with pytest.raises(MediaError, match=r"r1\.hea cannot be read"):
         read_ecg(tmp_path / "r1")

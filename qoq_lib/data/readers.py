@@ -127,8 +127,8 @@ def read_ecg(record_path: Path) -> Ecg:
 
     ``record_path`` may carry one of these suffixes or none. Headers as they occur in the wild are
     read: any case of the unit, a stray slash before it, a record name with an extension, lead names
-    in any case. ``MediaError`` on a missing, truncated or unreadable record, on NaN samples and on
-    a unit that is no voltage.
+    in any case. ``MediaError`` on a missing, truncated or unreadable record, on NaN samples, on a
+    constant lead and on a unit that is no voltage.
     """
     header = header_path(record_path)
     if not header.is_file():
@@ -146,6 +146,12 @@ def read_ecg(record_path: Path) -> Ecg:
             f"The ECG {header} has samples marked as missing (NaN): leave the record out."
         )
     leads = [_LEADS.get(name.strip().lower(), name.strip()) for name in record.sig_name]
+    flat = [lead for lead, values in zip(leads, signal, strict=True) if np.ptp(values) == 0]
+    if flat:
+        raise MediaError(
+            f"The ECG {header} is constant in {', '.join(flat)}, as of a loose electrode: leave "
+            "the record out."
+        )
     return Ecg(signal.astype(np.float32), leads, float(record.fs), list(record.comments))
 
 

@@ -12,9 +12,9 @@ from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import (
 class EcgConfig(PreTrainedConfig):
     """Sizes of the ECG encoder; the defaults are ECG-JEPA's (arXiv 2410.08559, section 4).
 
-    One ECG is ``leads`` x ``samples`` values: leads I, II, V1-V6, 10 s at 250 Hz. Each lead is cut
-    into ``samples // patch_size`` patches. ``out_tokens`` language-model tokens stand for one ECG:
-    one per lead (pooled over time).
+    One ECG is ``leads`` x ``samples`` values: leads I, II, V1-V6, 10 s at 250 Hz, each lead cut
+    into patches of ``patch_size``. ``out_tokens`` is how many tokens the language model sees: 8,
+    one per lead in that order; 50, one per time patch in order; or 1, the mean of all patches.
     """
 
     model_type = "qoq_ecg"
@@ -28,7 +28,15 @@ class EcgConfig(PreTrainedConfig):
     num_heads: int = 16
     mlp_ratio: float = 4.0
     out_tokens: int = 8
-    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        times = self.samples // self.patch_size
+        if self.out_tokens not in (1, self.leads, times):
+            raise ValueError(
+                f"An ECG cannot have {self.out_tokens} tokens: set 'out_tokens' to 1 (the mean), "
+                f"{self.leads} (one per lead) or {times} (one per time patch)."
+            )
 
 
 class QoQConfig(Qwen2_5_VLConfig):
@@ -46,8 +54,6 @@ class QoQConfig(Qwen2_5_VLConfig):
     ecg_token_id: int = 151665
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.ecg_config is None:
-            self.ecg_config = EcgConfig()
-        elif isinstance(self.ecg_config, dict):
-            self.ecg_config = EcgConfig(**self.ecg_config)
+        if self.ecg_config is None or isinstance(self.ecg_config, dict):
+            self.ecg_config = EcgConfig(**(self.ecg_config or {}))
         super().__post_init__(**kwargs)

@@ -7,24 +7,11 @@ from torch.nn import functional
 from .configuration_qoq import EcgConfig
 
 
-def sincos_positions(leads: int, times: int, width: int) -> torch.Tensor:
-    """2-D sine-cosine positions, (leads * times) x width: half codes the lead, half the time."""
-    frequency = 1.0 / 10_000 ** (torch.arange(width // 4) / (width / 4))
-
-    def encode(count: int) -> torch.Tensor:
-        angle = torch.arange(count).unsqueeze(1) * frequency
-        return torch.cat([angle.sin(), angle.cos()], dim=1)
-
-    by_lead = encode(leads).repeat_interleave(times, dim=0)
-    by_time = encode(times).repeat(leads, 1)
-    return torch.cat([by_lead, by_time], dim=1)
-
-
-def cross_pattern_mask(leads: int, times: int) -> torch.Tensor:
-    """Who may attend to whom, (leads * times) square: same lead or same time (CroPA)."""
-    lead = torch.arange(leads).repeat_interleave(times)
-    time = torch.arange(times).repeat(leads)
-    return (lead[:, None] == lead) | (time[:, None] == time)
+def sincos_positions(lead: torch.Tensor, time: torch.Tensor, width: int) -> torch.Tensor:
+    """2-D sine-cosine positions, patches x width: the first half codes the time, then the lead."""
+    frequency = 10_000 ** -(torch.arange(width // 4, dtype=torch.float64) / (width / 4))
+    angles = [place.unsqueeze(1) * frequency for place in (time, lead)]
+    return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
 
 
 class EcgBlock(nn.Module):
@@ -32,27 +19,29 @@ class EcgBlock(nn.Module):
 
     def __init__(self, config: EcgConfig) -> None:
         super().__init__()
-        width, hidden = config.hidden_size, int(config.hidden_size * config.mlp_ratio)
-        self.num_heads = config.num_heads
+        width, self.num_heads = config.hidden_size, config.num_heads
         self.norm1 = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.proj = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width)
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc1 = nn.Linear(width, int(width * config.mlp_ratio))
+        self.fc2 = nn.Linear(int(width * config.mlp_ratio), width)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(n, tokens, width) -> the same shape; ``mask`` is (tokens, tokens), true = may attend."""
-        batch, tokens, width = x.shape
-        qkv = self.qkv(self.norm1(x)).view(batch, tokens, 3, self.num_heads, -1)
+        """(n, patches, width) -> the same shape; ``mask`` is (n, 1, patches, patches)."""
+        qkv = self.qkv(self.norm1(x)).unflatten(2, (3, self.num_heads, -1))
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        x = x + self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
+        x = x + self.proj(mixed.transpose(1, 2).flatten(2))
         return x + self.fc2(functional.gelu(self.fc1(self.norm2(x))))
 
 
 class EcgEncoder(nn.Module):
-    """Patches of each lead -> transformer with cross-pattern attention -> one vector a patch."""
+    """Patches of each lead -> transformer with cross-pattern attention -> ``out_tokens`` vectors.
+
+    A time patch that is zero in every lead is padding (``prepare_ecg`` pads with zeros, and no lead
+    of its is constant): nobody attends to it and no pooling counts it.
+    """
 
     positions: torch.Tensor
     mask: torch.Tensor
@@ -60,29 +49,41 @@ class EcgEncoder(nn.Module):
     def __init__(self, config: EcgConfig) -> None:
         super().__init__()
         self.config = config
-        tokens = config.leads * (config.samples // config.patch_size)
-        self.embed = nn.Linear(config.patch_size, config.hidden_size)
+        width, patches = config.hidden_size, config.leads * (config.samples // config.patch_size)
+        self.embed = nn.Linear(config.patch_size, width)
         self.blocks = nn.ModuleList(EcgBlock(config) for _ in range(config.depth))
-        self.norm = nn.LayerNorm(config.hidden_size)
-        self.register_buffer("positions", torch.empty(tokens, config.hidden_size), persistent=False)
-        mask = torch.empty(tokens, tokens, dtype=torch.bool)
-        self.register_buffer("mask", mask, persistent=False)
+        self.norm = nn.LayerNorm(width)
+        self.register_buffer("positions", torch.empty(patches, width), persistent=False)
+        self.register_buffer("mask", torch.empty(patches, patches).bool(), persistent=False)
         self.fill_buffers()
 
     def fill_buffers(self) -> None:
         """Compute positions and attention mask, in place; neither is a trained weight."""
-        leads, times = self.config.leads, self.config.samples // self.config.patch_size
-        self.positions.copy_(sincos_positions(leads, times, self.config.hidden_size))
-        self.mask.copy_(cross_pattern_mask(leads, times))
+        times = self.config.samples // self.config.patch_size
+        lead = torch.arange(self.config.leads).repeat_interleave(times)
+        time = torch.arange(times).repeat(self.config.leads)
+        self.positions.copy_(sincos_positions(lead, time, self.config.hidden_size))
+        self.mask.copy_((lead[:, None] == lead) | (time[:, None] == time))  # same lead or time
+
+    def encode(self, ecg_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n, leads, samples) -> (n, leads, times, width), and (n, times): true = no padding."""
+        patches = ecg_values.unflatten(2, (-1, self.config.patch_size))
+        known = patches.ne(0).any(dim=3).any(dim=1)
+        known[:, 0] = True  # so that every patch has one to attend to
+        mask = self.mask & known.repeat(1, self.config.leads)[:, None, None]
+        x = self.embed(patches.flatten(1, 2))
+        for block in self.blocks:
+            x = block(x + self.positions, mask)  # ECG-JEPA adds the positions before every block
+        return self.norm(x).unflatten(1, patches.shape[1:3]), known
 
     def forward(self, ecg_values: torch.Tensor) -> torch.Tensor:
-        """(n, leads, samples) -> (n, leads, patches, width)."""
-        count, leads, _ = ecg_values.shape
-        patches = ecg_values.unflatten(2, (-1, self.config.patch_size)).flatten(1, 2)
-        x = self.embed(patches) + self.positions
-        for block in self.blocks:
-            x = block(x, self.mask)
-        return self.norm(x).unflatten(1, (leads, -1))
+        """(n, leads, samples) -> (n, ``out_tokens``, width): see ``EcgConfig`` for their order."""
+        features, known = self.encode(ecg_values)
+        features = features * known[:, None, :, None]
+        if self.config.out_tokens == known.shape[1]:
+            return features.mean(dim=1)
+        by_lead = features.sum(dim=2) / known.sum(dim=1)[:, None, None]
+        return by_lead if self.config.out_tokens > 1 else by_lead.mean(dim=1, keepdim=True)
 
 
 class EcgProjector(nn.Module):
@@ -94,7 +95,6 @@ class EcgProjector(nn.Module):
         self.fc1 = nn.Linear(config.hidden_size, out_width)
         self.fc2 = nn.Linear(out_width, out_width)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(n, leads, patches, width) -> (n, leads, out_width): one token a lead, mean over time."""
-        pooled = features.mean(dim=2)
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        """(n, ``out_tokens``, width) -> (n, ``out_tokens``, out_width)."""
         return self.fc2(functional.gelu(self.fc1(self.norm(pooled))))

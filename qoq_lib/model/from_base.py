@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoTokenizer,
-    GenerationConfig,
-    Qwen2VLImageProcessorPil,
-)
-from transformers.utils import is_torchvision_available, logging
+from transformers import AutoTokenizer, GenerationConfig
+from transformers.utils import logging
 
 from qoq_lib.model.configuration_qoq import EcgConfig, QoQConfig
 from qoq_lib.model.files import LoadError, fetch, open_weights, read_json, refuse_gaps
 from qoq_lib.model.modeling_qoq import QoQForConditionalGeneration
+from qoq_lib.model.pixels import image_processor_class
 from qoq_lib.model.processing_qoq import ECG_TOKEN, QoQProcessor, suppressed_token_ids
 from qoq_lib.model.randomness import seeded
 
@@ -137,7 +134,7 @@ def base_processor(name: str, revision: str | None = None) -> QoQProcessor:
     tokenizer = _tokenizer(folder)
     tokenizer.add_special_tokens({"additional_special_tokens": list(ECG_MARKS)}, False)
     try:
-        return QoQProcessor(_image_processor_class().from_pretrained(folder), tokenizer)
+        return QoQProcessor(image_processor_class().from_pretrained(folder), tokenizer)
     except (OSError, ValueError) as error:
         raise LoadError(
             f"{folder} holds no readable image processor: copy or download it again."
@@ -151,15 +148,6 @@ def _tokenizer(folder: Path) -> Any:
         raise LoadError(
             f"{folder} holds no readable tokenizer: copy or download it again."
         ) from error
-
-
-def _image_processor_class() -> Any:
-    """The torchvision backend, where there is one: without it AutoImageProcessor even fails."""
-    if is_torchvision_available():
-        from transformers import Qwen2VLImageProcessor
-
-        return Qwen2VLImageProcessor
-    return Qwen2VLImageProcessorPil
 
 
 def _published_config(name: str) -> QoQConfig:

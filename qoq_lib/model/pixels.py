@@ -1,16 +1,30 @@
-"""The one place that converts between an original image's pixels and the model's.
+"""Which backend turns images into the model's input, at which size, and boxes to and fro.
+
+The one place that converts between an original image's pixels, the model's, and 0 to 1.
 
 The model sees an image after Qwen2.5-VL's smart resize (sides are multiples of 28, area within the
 processor's bounds) and speaks of boxes in those pixels.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
+from transformers import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+from transformers.utils import is_torchvision_available
 
+Frame = Literal["original", "model", "normalised"]
 SETTLE = 8  # resizes tried; two are enough unless the bounds are too tight
+
+
+def image_processor_class() -> Any:
+    """The torchvision backend, where there is one: without it AutoImageProcessor even fails."""
+    if is_torchvision_available():
+        from transformers import Qwen2VLImageProcessor  # here: it warns where there is none
+
+        return Qwen2VLImageProcessor
+    return Qwen2VLImageProcessorPil
 
 
 class ImageSizeError(ValueError):
@@ -47,11 +61,33 @@ def model_size(width: int, height: int, image_processor: Any) -> tuple[int, int]
     )
 
 
-def scale_boxes(
-    boxes: Sequence[Sequence[float]], source: tuple[int, int], target: tuple[int, int]
+def convert_boxes(
+    boxes: Sequence[Sequence[float]],
+    size: tuple[int, int],
+    image_processor: Any,
+    *,
+    source: Frame,
+    target: Frame,
 ) -> list[list[float]]:
-    """Boxes ``[x1, y1, x2, y2]`` from an image of ``source`` (width, height) to ``target``."""
-    x, y = target[0] / source[0], target[1] / source[1]
+    """Boxes ``[x1, y1, x2, y2]`` of one image from one frame to another, unrounded.
+
+    Args:
+        boxes: coordinates in ``source``, origin top left.
+        size: (width, height) of the original image in pixels.
+        image_processor: gives ``model_size``.
+        source: ``"original"`` (the original image's pixels), ``"model"`` (pixels of the image after
+            smart resize, which the model sees and says) or ``"normalised"`` (0 to 1 of each side).
+        target: likewise.
+
+    Raises:
+        ImageSizeError: as ``model_size``.
+    """
+    extents = {
+        "original": size,
+        "model": model_size(*size, image_processor),
+        "normalised": (1.0, 1.0),
+    }
+    x, y = (there / here for here, there in zip(extents[source], extents[target], strict=True))
     return [[x1 * x, y1 * y, x2 * x, y2 * y] for x1, y1, x2, y2 in boxes]
 
 
@@ -65,5 +101,7 @@ def model_view(row: Mapping[str, Any], image_processor: Any) -> dict[str, Any]:
         for image, size in zip(images, sizes, strict=True)
     ]
     if row["boxes"]:
-        view["boxes"] = scale_boxes(row["boxes"], images[0].size, sizes[0])
+        view["boxes"] = convert_boxes(
+            row["boxes"], images[0].size, image_processor, source="original", target="model"
+        )
     return view

@@ -1,17 +1,15 @@
 """The processor: chat messages with text, images and ECGs -> what ``QoQ.generate`` takes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.signal import resample_poly
 from transformers import BatchFeature, ProcessorMixin
 from transformers.processing_utils import ProcessingKwargs
 
-MODEL_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
-STANDARD_LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-MODEL_RATE_HZ, MODEL_SAMPLES = 250, 2500
+from .ecg_signal import EcgInputError, prepare_ecg, read_ecg_file
 
 IMAGE_TOKEN, ECG_TOKEN = "<|image_pad|>", "<|ecg_pad|>"
 UNSAMPLED_TOKENS = (
@@ -21,6 +19,7 @@ UNSAMPLED_TOKENS = (
 """Tokens that stand for media or structure: a policy that sampled one would crash its next
 forward pass ("image features and image tokens do not match"), so generation suppresses them."""
 
+CONTENT_TYPES = ("text", "image", "image_url", "ecg")
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "<|im_start|>{{ message['role'] }}\n"
@@ -29,8 +28,7 @@ CHAT_TEMPLATE = (
     "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
     "{% elif part['type'] == 'ecg' %}<|ecg_start|><|ecg_pad|><|ecg_end|>"
     "{% elif part['type'] == 'text' %}{{ part['text'] }}"
-    "{% else %}{{ raise_exception('Unknown content type ' ~ part['type'] ~ "
-    "': use text, image or ecg.') }}"
+    "{% else %}{{ raise_exception('Unknown content type ' ~ part['type']) }}"
     "{% endif %}{% endfor %}{% endif %}"
     "<|im_end|>\n"
     "{% endfor %}"
@@ -41,57 +39,8 @@ CHAT_TEMPLATE = (
 TEXT_KWARGS = ("padding", "padding_side", "truncation", "max_length")
 
 
-class EcgInputError(ValueError):
-    """An ECG that cannot be read as leads x samples of millivolts."""
-
-
-def prepare_ecg(
-    signal: np.ndarray, leads: Sequence[str] | None = None, rate_hz: float = 500.0
-) -> np.ndarray:
-    """One ECG as the encoder takes it: leads I, II, V1-V6, 10 s at 250 Hz, z-scored per lead.
-
-    Args:
-        signal: leads x samples, in millivolts (any linear unit gives the same result).
-        leads: one name per row, any case; by default the standard 12 or the model's 8 in order.
-        rate_hz: samples a second of ``signal``. Longer records are cropped, shorter ones are padded
-            with zeros (the lead's mean after normalisation).
-
-    Returns:
-        float32, 8 x 2500.
-
-    Raises:
-        EcgInputError: wrong shape, missing leads, NaN/infinite samples, or no real rate.
-    """
-    signal = np.asarray(signal, dtype=np.float64)
-    if signal.ndim != 2 or signal.shape[1] == 0 or signal.shape[0] > signal.shape[1]:
-        raise EcgInputError(f"An ECG must be leads x samples, got shape {signal.shape}.")
-    if not np.isfinite(signal).all():
-        raise EcgInputError("The ECG holds NaN or infinite samples: repair or drop the record.")
-    if not 1 <= rate_hz < np.inf:
-        raise EcgInputError(
-            f"The ECG's sampling rate must be 1 sample a second or more, got {rate_hz!r}."
-        )
-    if leads is None:
-        by_count = {len(STANDARD_LEADS): STANDARD_LEADS, len(MODEL_LEADS): MODEL_LEADS}
-        leads = by_count.get(signal.shape[0], ())
-    position = {name.upper(): row for row, name in enumerate(leads)}
-    missing = [name for name in MODEL_LEADS if name.upper() not in position]
-    if missing or len(leads) != signal.shape[0]:
-        raise EcgInputError(
-            f"The ECG has {signal.shape[0]} rows named {list(leads)}; needed are the leads "
-            f"{', '.join(MODEL_LEADS)}, one name per row."
-        )
-    picked = signal[[position[name.upper()] for name in MODEL_LEADS]]
-    if rate_hz != MODEL_RATE_HZ:
-        # Without offset and padded by the line between the ends: else a flat lead would ripple, and
-        # every lead ring at both ends.
-        picked = picked - picked.mean(axis=1, keepdims=True)
-        picked = resample_poly(picked, MODEL_RATE_HZ, int(round(rate_hz)), axis=1, padtype="line")
-    picked = picked[:, :MODEL_SAMPLES]
-    scale = np.maximum(picked.std(axis=1, keepdims=True), 1e-6)  # a flat lead stays flat
-    normalised = (picked - picked.mean(axis=1, keepdims=True)) / scale
-    padding = MODEL_SAMPLES - normalised.shape[1]
-    return np.pad(normalised, ((0, 0), (0, padding))).astype(np.float32)
+class ChatError(ValueError):
+    """A chat whose parts, placeholders and media do not match; the message names the row."""
 
 
 class QoQProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]
@@ -101,10 +50,12 @@ class QoQProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-ar
 
 
 class QoQProcessor(ProcessorMixin):
-    """Image processor and tokenizer in one, with ``{"type": "ecg", "ecg": array}`` chat parts.
+    """Image processor and tokenizer in one, with ``{"type": "ecg", "ecg": ...}`` chat parts.
 
-    An ECG part may carry ``"leads"`` (names) and ``"rate_hz"``; see ``prepare_ecg``. No video
-    processor: volumes and videos enter as images.
+    The ECG is an array or a path (``ecg_signal``: ``prepare_ecg``, ``read_ecg_file``); the part may
+    carry ``"leads"`` (names) and ``"rate_hz"``. ``ecg_tokens`` is the model's
+    ``EcgConfig.out_tokens``. There is no video processor: volumes and videos enter as images, drawn
+    by ``evenly_spaced_frames`` (``qoq_lib.model.frames``).
     """
 
     valid_processor_kwargs = QoQProcessorKwargs
@@ -132,41 +83,38 @@ class QoQProcessor(ProcessorMixin):
         ecgs: Sequence[Sequence[Mapping[str, Any]]] | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        """Tokenise ``text``; ``ecgs`` holds each row's ECG parts (empty where a row has none)."""
+        """Tokenise ``text``; ``ecgs`` holds each row's ECG parts (empty where a row has none).
+
+        Raises:
+            ChatError: a row has more or fewer placeholders than media.
+            EcgInputError: an ECG cannot be read; the message names its row.
+        """
         rows = [text] if isinstance(text, str) else list(text)
+        _check_images(rows, images)
+        if ecgs is not None:
+            _check_counts(rows, ECG_TOKEN, "ecg", [len(parts) for parts in ecgs])
         rows = [row.replace(ECG_TOKEN, ECG_TOKEN * self.ecg_tokens) for row in rows]
         features = super().__call__(images=_flat(images), text=rows, **kwargs)
-        if ecgs is not None:
-            features.update(self._ecg_features(rows, ecgs))
+        if ecgs is not None and any(ecgs):
+            values = [_prepare_part(part, row) for row, parts in enumerate(ecgs) for part in parts]
+            features["ecg_values"] = torch.from_numpy(np.stack(values))
+            features["ecg_counts"] = torch.tensor([len(parts) for parts in ecgs])
         return features
 
     def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
-        """As ``ProcessorMixin``'s, and collects the ECG parts of every conversation."""
-        batch = conversation if isinstance(conversation[0], (list, tuple)) else [conversation]
-        ecgs = [_parts(messages, "ecg") for messages in batch]
+        """As ``ProcessorMixin``'s, and collects the ECG parts of every conversation.
+
+        Raises:
+            ChatError: a content type is unknown; and the errors of ``__call__``.
+        """
+        batch = conversation if _is_list(conversation[0]) else [conversation]
+        ecgs = [_ecg_parts(messages, row) for row, messages in enumerate(batch)]
         if kwargs.get("tokenize"):
             # Left where they are, these would replace "processor_kwargs", the ECGs with them.
             loose = {name: kwargs.pop(name) for name in TEXT_KWARGS if name in kwargs}
             given = kwargs.get("processor_kwargs") or {}
             kwargs["processor_kwargs"] = {**loose, **given, "ecgs": ecgs}
         return super().apply_chat_template(conversation, *args, **kwargs)
-
-    def _ecg_features(
-        self, rows: Sequence[str], ecgs: Sequence[Sequence[Mapping[str, Any]]]
-    ) -> dict[str, torch.Tensor]:
-        for index, (row, parts) in enumerate(zip(rows, ecgs, strict=True)):
-            if row.count(ECG_TOKEN) != len(parts) * self.ecg_tokens:
-                raise EcgInputError(
-                    f"Row {index} has {row.count(ECG_TOKEN) // self.ecg_tokens} ECG placeholders "
-                    f"but {len(parts)} ECGs: give one {{'type': 'ecg'}} part per ECG."
-                )
-        if not any(ecgs):
-            return {}
-        values = [_prepare_part(part) for parts in ecgs for part in parts]
-        return {
-            "ecg_values": torch.from_numpy(np.stack(values)),
-            "ecg_counts": torch.tensor([len(parts) for parts in ecgs]),
-        }
 
 
 def suppressed_token_ids(tokenizer: Any) -> list[int]:
@@ -185,30 +133,63 @@ def vllm_suppression(tokenizer: Any) -> dict[str, list[str]]:
     return {"bad_words": tokenizer.convert_ids_to_tokens(suppressed_token_ids(tokenizer))}
 
 
-def _prepare_part(part: Mapping[str, Any]) -> np.ndarray:
+def _prepare_part(part: Mapping[str, Any], row: int) -> np.ndarray:
     given = {name: part[name] for name in ("leads", "rate_hz") if part.get(name) is not None}
-    return prepare_ecg(part["ecg"], **given)
+    ecg = part.get("ecg")
+    try:
+        fields = read_ecg_file(ecg) if isinstance(ecg, (str, PathLike)) else {"ecg": ecg}
+        return prepare_ecg(fields.pop("ecg"), **{**fields, **given})
+    except EcgInputError as error:
+        raise EcgInputError(f"Row {row}: {error}") from error
 
 
-def _parts(messages: Any, kind: str) -> list[Mapping[str, Any]]:
-    """All content parts of one type in a conversation, in order."""
-    return [
-        part
-        for message in messages
-        if isinstance(message["content"], (list, tuple))
-        for part in message["content"]
-        if part["type"] == kind
-    ]
+def _ecg_parts(messages: Any, row: int) -> list[Mapping[str, Any]]:
+    """The ECG parts of a conversation, in order, once every part is of a known type."""
+    turns = (message.get("content") for message in messages)
+    parts = [part for content in turns if _is_list(content) for part in content]
+    for part in parts:
+        if part.get("type") not in CONTENT_TYPES:
+            raise ChatError(
+                f"Row {row}: unknown content type {part.get('type')!r}: use text, image or ecg; a "
+                "volume or video enters as images."
+            )
+    return [part for part in parts if part["type"] == "ecg"]
+
+
+def _check_images(rows: Sequence[str], images: Any) -> None:
+    """Row by row where ``images`` is nested or empty, else in sum."""
+    flat = _flat(images) or []
+    if not flat:
+        images = [()] * len(rows)
+    if _is_list(images) and all(im is None or _is_list(im) for im in images):
+        _check_counts(rows, IMAGE_TOKEN, "image", [len(row or ()) for row in images])
+    elif (found := sum(row.count(IMAGE_TOKEN) for row in rows)) != len(flat):
+        raise ChatError(_mismatch("The batch", IMAGE_TOKEN, "image", found, len(flat)))
+
+
+def _check_counts(rows: Sequence[str], token: str, kind: str, counts: Sequence[int]) -> None:
+    if len(counts) != len(rows):
+        raise ChatError(
+            f"{len(rows)} texts came with {kind}s for {len(counts)} rows: give one list per text."
+        )
+    for index, (row, count) in enumerate(zip(rows, counts, strict=True)):
+        if row.count(token) != count:
+            raise ChatError(_mismatch(f"Row {index}", token, kind, row.count(token), count))
+
+
+def _mismatch(where: str, token: str, kind: str, found: int, given: int) -> str:
+    return (
+        f"{where} has {found} {kind} placeholders but {given} {kind}s: give one "
+        f"{{'type': '{kind}'}} part for each, and keep {token} out of the text."
+    )
 
 
 def _flat(images: Any) -> list[Any] | None:
     """Rows of images (``None`` where a row has none) as one flat list, or ``None`` if all empty."""
-    if images is None:
-        return None
-    rows = images if isinstance(images, (list, tuple)) else [images]
-    flat = [
-        image
-        for row in rows
-        for image in (row if isinstance(row, (list, tuple)) else [] if row is None else [row])
-    ]
-    return flat or None
+    rows: Iterable[Any] = images if _is_list(images) else [images]
+    nested = [row if _is_list(row) else [row] for row in rows if row is not None]
+    return [image for row in nested for image in row] or None
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))

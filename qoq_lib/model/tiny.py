@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2VLImageProcessorPil
+from transformers import PreTrainedTokenizerFast
 
 from qoq_lib.data.phantom import sentences, words
 from qoq_lib.data.prompts import ANSWER_FORMAT
@@ -16,6 +16,7 @@ from qoq_lib.domains import DOMAINS
 
 from .configuration_qoq import EcgConfig, QoQConfig
 from .modeling_qoq import QoQForConditionalGeneration
+from .pixels import image_processor_class
 from .processing_qoq import (
     ECG_TOKEN,
     IMAGE_TOKEN,
@@ -55,7 +56,7 @@ def tiny_processor(labels: Iterable[str] = ()) -> QoQProcessor:
     ones each resize of it would ask for another size.
     """
     return QoQProcessor(
-        image_processor=Qwen2VLImageProcessorPil(
+        image_processor=image_processor_class()(
             size={"shortest_edge": PATCH**2, "longest_edge": IMAGE_SIDE * (IMAGE_SIDE + PATCH)}
         ),
         tokenizer=_tokenizer(labels),

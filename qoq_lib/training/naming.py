@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset as TorchDataset
 
 from qoq_lib.data.example import ecg_array
-from qoq_lib.model.processing_qoq import prepare_ecg
+from qoq_lib.model.ecg_signal import prepare_ecg
 
 TEMPERATURE = 0.05
 
