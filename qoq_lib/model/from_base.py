@@ -124,8 +124,12 @@ def from_base(
     return model
 
 
-def base_processor(name: str, revision: str | None = None) -> QoQProcessor:
+def base_processor(
+    name: str, revision: str | None = None, ecg_tokens: int = EcgConfig.out_tokens
+) -> QoQProcessor:
     """The processor for ``from_base``'s model: the base's own parts, with the marks of an ECG.
+
+    ``ecg_tokens`` must be the ``out_tokens`` of the model's ``ecg_config``.
 
     Raises:
         LoadError: the base cannot be had, or its tokenizer or image processor is missing or broken.
@@ -134,7 +138,8 @@ def base_processor(name: str, revision: str | None = None) -> QoQProcessor:
     tokenizer = _tokenizer(folder)
     tokenizer.add_special_tokens({"additional_special_tokens": list(ECG_MARKS)}, False)
     try:
-        return QoQProcessor(image_processor_class().from_pretrained(folder), tokenizer)
+        images = image_processor_class().from_pretrained(folder)
+        return QoQProcessor(images, tokenizer, ecg_tokens=ecg_tokens)
     except (OSError, ValueError) as error:
         raise LoadError(
             f"{folder} holds no readable image processor: copy or download it again."

@@ -20,6 +20,7 @@ from qoq_lib.data.assemble import assemble, load_assembled, load_assembly
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.data.prompts import boxed
 from qoq_lib.data.storage import ASSEMBLY_FILE
+from qoq_lib.model.ecg_jepa import load_ecg_jepa
 from qoq_lib.model.loading import ModelSize, load_base, load_model
 from qoq_lib.model.pixels import model_view
 from qoq_lib.model.processing_qoq import suppressed_token_ids
@@ -84,10 +85,15 @@ def perception_rows(data: DatasetDict, seed: int) -> Dataset:
 
 
 def align_base(
-    data: DatasetDict, size: ModelSize, run_folder: Path, seed: int
+    data: DatasetDict, size: ModelSize, run_folder: Path, seed: int, ecg_weights: str = ""
 ) -> tuple[Any, Any, pd.DataFrame]:
-    """Align the size's base and save it to ``checkpoints/aligned``; (model, processor, log)."""
+    """Align the size's base and save it to ``checkpoints/aligned``; (model, processor, log).
+
+    ``ecg_weights`` is ECG-JEPA's published file; without it the ECG encoder starts from nothing.
+    """
     model, processor = load_base(size, derive_seed(seed, "weights"), label_names(data))
+    if ecg_weights:
+        load_ecg_jepa(model.model.ecg_encoder, ecg_weights)
     adapters = prepare(model, size.tuning, size.trainable)
     adapted = get_peft_model(model, adapters) if adapters else None  # changes ``model`` in place
     log = align(
