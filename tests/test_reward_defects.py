@@ -159,7 +159,7 @@ def test_naming_more_labels_than_apply_never_pays(preset: str, known: int) -> No
 
 TEXTS = [
     "First I thought \\boxed{Nevus} but it is \\boxed{Melanoma}",
-    "\\boxed{\\text{Melanoma}} is certain",
+    "Certainly \\boxed{\\text{Melanoma}}.",
     '```json\n[{"bbox_2d": [1, 2, 3, 4]}]\n``` Melanoma it is',
     "[Melanoma]",
     "Melanoma",

@@ -246,3 +246,16 @@ def test_a_resumed_run_drops_later_steps(tmp_path: Path) -> None:
 def test_no_rollouts_is_one_clear_sentence(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="run notebook 03"):
         read_rollouts(tmp_path)
+
+
+@pytest.mark.parametrize("tail", ["", ".", " \n", "$", ".\n"])
+def test_what_closes_a_sentence_may_follow_the_box(tail: str) -> None:
+    row = {"options": ["a", "b"], "answers": ["a"]}
+    assert score("\\boxed{a}" + tail, row)["format"] == 1.0
+
+
+@pytest.mark.parametrize("tail", [" and so on", "x", " \\boxed{", "\ufffd"])
+def test_text_behind_the_final_box_costs_the_format(tail: str) -> None:
+    row = {"options": ["a", "b"], "answers": ["a"]}
+    parts = score("\\boxed{a}" + tail, row)
+    assert parts["format"] == 0.0 and parts["accuracy"] == 1.0

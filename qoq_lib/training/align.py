@@ -3,8 +3,8 @@
 What alignment teaches decides whether RL can learn at all. Trained on clean diagnoses most groups
 have no reward variance left; trained on noise alone the policy collapses to one answer. So after
 ``naming`` (media tokens near the words for them) the model is trained on perception questions with
-true labels, balanced over domains, and on diagnosis questions whose labels are true half of the
-time and drawn from the options otherwise: it sees, knows the format, and is mostly undecided.
+true labels, balanced over domains, and on diagnosis questions whose labels are true a quarter of
+the time and drawn from the options otherwise: it sees, knows the format, and is mostly undecided.
 """
 
 import random
@@ -26,7 +26,7 @@ from qoq_lib.training.callbacks import PlainProgress
 from qoq_lib.training.naming import Naming, NamingCollator, NamingMix
 
 PERCEPTION_SHARE = 0.4
-TRUE_LABEL_SHARE = 0.5
+TRUE_LABEL_SHARE = 0.25
 IGNORED = -100  # label id that the loss leaves out
 
 

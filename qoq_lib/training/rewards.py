@@ -159,9 +159,9 @@ def lesions(mask: Any) -> list[tuple[np.ndarray, tuple[int, int]]]:
 def format_score(text: str, answer: Answer, row: Row) -> float:
     """1 for an answer in the form that was asked for, else 0.
 
-    It must be readable and name no more labels than apply. If it lists regions, there must be at
-    least one per label (the paper's rule), or one per lesion where the row has fewer lesions than
-    labels. If it marks its reasoning, that must be closed before the answer.
+    It must be readable, end with its box and name no more labels than apply. If it lists regions,
+    there must be at least one per label (the paper's rule), or one per lesion where the row has
+    fewer lesions than labels. If it marks its reasoning, that must be closed before the answer.
 
     The labels are counted because F1 alone pays for naming many: of K options with one right, all
     of them score 2 / (K + 1) where a blind guess scores 1 / K on average. That gain is less than
@@ -170,7 +170,8 @@ def format_score(text: str, answer: Answer, row: Row) -> float:
     labels, regions = len(answer.labels), len(answer.boxes)
     counted = labels <= len(set(row["answers"]))
     located = not regions or regions >= min(labels, len(_tight_boxes(row)) or labels)
-    return float(answer.valid and counted and located and _closes_reasoning(text))
+    ordered = _closes_reasoning(text) and _ends_with_box(text)
+    return float(answer.valid and counted and located and ordered)
 
 
 def length_score(text: str) -> float:
@@ -237,6 +238,11 @@ def _closes_reasoning(text: str) -> bool:
         return "<think>" not in before
     once = before.count("<think>") == 1 and "<think>" not in after and "</think>" not in after
     return once and last_boxed(after) is not None
+
+
+def _ends_with_box(text: str) -> bool:
+    """Whether nothing follows the final box: else a policy that never stops loses nothing."""
+    return text.rstrip(" \n.$").endswith(f"\\boxed{{{last_boxed(text)}}}")
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:
