@@ -15,7 +15,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-slow lint clean
+.PHONY: help setup demo cards test test-slow lint clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ demo: setup  ## run notebooks 01 to 05 at tiny size into runs/demo (nothing is d
 	    $(DEMO)/$$stage.ipynb || exit 1; \
 	done
 	@echo "Done: the executed notebooks, figures and run.json are in $(DEMO)/."
+
+cards: setup  ## check the data cards and render data_cards/README.md
+	$(BIN)/python -m qoq_lib.data.cards
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .
