@@ -87,6 +87,18 @@ def test_gradients_equal_those_of_separate_rows(tiny: Any, prompts: list[Prompt]
         torch.testing.assert_close(ours, theirs, atol=1e-5 * float(theirs.abs().max()), rtol=1e-3)
 
 
+def test_permuting_rows_permutes_their_log_probabilities(tiny: Any, prompts: list[Prompt]) -> None:
+    model, _ = tiny
+    rows = [prompts[owner] for owner in (0, 0, 1, 2, 2, 3)]
+    completions = torch.randint(20, 200, (len(rows), LENGTH), generator=torch.manual_seed(3))
+    order = torch.randperm(len(rows), generator=torch.manual_seed(4))
+    with torch.no_grad():
+        before = shared_logps(model, rows, completions)
+        after = shared_logps(model, [rows[index] for index in order], completions[order])
+    torch.testing.assert_close(after, before[order], atol=1e-5, rtol=0)
+    assert len({tuple(row) for row in before.tolist()}) == len(rows)
+
+
 def test_a_rollout_is_blind_to_its_neighbours(tiny: Any, prompts: list[Prompt]) -> None:
     model, _ = tiny
     rows = [prompts[0]] * 3
