@@ -80,6 +80,11 @@ def prose(text: str) -> str:
     return " ".join(_FENCE.sub(" ", text).split())
 
 
+def reasoning(text: str) -> str:
+    """What stands between the think tags, to its end where it was cut off; empty without tags."""
+    return text.partition("<think>")[2].partition("</think>")[0].strip()
+
+
 def _fold(text: str) -> str:
     return " ".join(text.casefold().split())
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qoq_lib.answers import last_boxed, prose, read_answer
+from qoq_lib.answers import last_boxed, prose, read_answer, reasoning
 from qoq_lib.data.sources.kit import KIT
 from qoq_lib.data.sources.source import Source
 
@@ -263,3 +263,16 @@ awkward = st.text("aA \t,;&.{}\\", max_size=6) | st.sampled_from(["and", "a and"
 def test_no_options_raise(text: str, options: list[str], aliases: dict[str, str]) -> None:
     labels = read_answer(f"\\boxed{{{text}}}", options, aliases).labels
     assert set(labels) <= set(options)
+
+
+@pytest.mark.parametrize(
+    ("text", "thought"),
+    [
+        ("<think> round\nand even </think> \\boxed{Nevus}", "round\nand even"),
+        ("<think>cut off in the", "cut off in the"),
+        ("\\boxed{Nevus}", ""),
+        ("no opening </think> \\boxed{Nevus}", ""),
+    ],
+)
+def test_reasoning_is_what_stands_between_the_tags(text: str, thought: str) -> None:
+    assert reasoning(text) == thought

@@ -22,6 +22,7 @@ SMALL = {
     "03_drpo_train": ["-p", "steps", "3"],
     "04_reward_curves": [],
     "05_domain_analysis": [],
+    "00_quickstart": [],
 }
 
 
@@ -74,7 +75,7 @@ def has_ended(pid: int) -> bool:
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A runs root in which all five notebooks ran in order, started from a foreign folder."""
+    """A runs root in which all notebooks ran in order, started from a foreign folder."""
     runs = tmp_path_factory.mktemp("runs")
     for stem, options in SMALL.items():
         done = execute(stem, runs / f"{stem}.ipynb", runs, runs, "-p", "run_id", "small", *options)
@@ -107,6 +108,22 @@ def test_the_run_folder_tells_the_whole_story(chain: Path) -> None:
     assert scores
     for private in (str(Path.home()), str(chain)):
         assert private not in (run / "run.json").read_text()
+
+
+def test_the_quickstart_asks_the_newest_trained_model(chain: Path) -> None:
+    said = printed(chain / "00_quickstart.ipynb")
+    assert "Model: small/checkpoints/trained" in said and "RANDOM WEIGHTS" not in said
+    figures = {path.name for path in (chain / "small" / "figures").glob("00_*.png")}
+    assert figures == {"00_image.png", "00_ecg.png", "00_both.png"}
+    assert read_result(chain / "00_quickstart.ipynb")["metrics"]["questions"] == 3
+
+
+def test_the_quickstart_says_that_random_weights_mean_nothing(tmp_path: Path) -> None:
+    done = execute("00_quickstart", tmp_path / "o.ipynb", tmp_path, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = printed(tmp_path / "o.ipynb")
+    assert "NOTE: RANDOM WEIGHTS: the answers below mean nothing." in said and "notebook 03" in said
+    assert read_result(tmp_path / "o.ipynb")["metrics"]["true_answer_known"] == 3
 
 
 def test_seven_billion_without_a_gpu_stops_in_one_sentence(tmp_path: Path) -> None:

@@ -91,10 +91,10 @@ def ecg_row(leads: list[str], **changes: Any) -> dict[str, Any]:
 
 def test_an_ecg_strip_draws_its_leads_in_clinical_order(data: DatasetDict) -> None:
     twelve = next(row for row in data["train"] if row["domain"] == "ecg")
-    leads = list(plots.media.LEAD_ORDER)
+    leads = list(plots.ecg.LEAD_ORDER)
     axis = plots.ecg_strip(twelve).axes[0]
     assert [text.get_text() for text in axis.texts] == [*leads, "II"]
-    assert "time (s)" in axis.get_xlabel()
+    assert "25 mm/s · 10 mm/mV · 500 Hz" in words(plots.ecg_strip(twelve))
     backwards = plots.ecg_strip(ecg_row(leads[::-1])).axes[0]
     assert [text.get_text() for text in backwards.texts] == [*leads, "II"]
 
@@ -105,6 +105,27 @@ def test_an_ecg_strip_takes_other_leads_and_refuses_none() -> None:
     assert len(plots.ecg_strip(ecg_row(["MLII"])).axes[0].texts) == 1
     with pytest.raises(plots.PlotError, match=r"^Row 'x/1' has no ECG"):
         plots.ecg_strip(ecg_row([], ecg=None))
+
+
+def test_an_ecg_strip_is_to_scale_with_a_pulse_before_each_line() -> None:
+    figure = plots.ecg_strip(ecg_row(list(plots.ecg.LEAD_ORDER)))
+    axis = figure.axes[0]
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    figure.canvas.draw()
+    box = axis.get_window_extent()
+    millimetres = 25.4 / figure.dpi
+    assert box.width * millimetres / (right - left) == pytest.approx(25)
+    assert box.height * millimetres / (top - bottom) == pytest.approx(10)
+    pulses = [np.asarray(line.get_ydata()) for line in axis.lines if max(line.get_xdata()) <= 0]
+    assert [np.ptp(pulse) for pulse in pulses] == [1.0] * 4
+
+
+def test_an_ecg_strip_cuts_no_wave_off_and_shows_ten_seconds() -> None:
+    tall = ecg_row(["I"], ecg=2.6 * np.sin(np.linspace(0, 90, 1500))[None])
+    axis = plots.ecg_strip(tall).axes[0]
+    assert axis.get_ylim() == (-3.0, 3.0)
+    assert axis.get_xlim()[1] == 10
+    assert "first 10 s of 15 s" in words(plots.ecg_strip(tall))
 
 
 def test_reward_curves_leave_out_components_that_are_missing() -> None:
@@ -203,6 +224,21 @@ def test_a_large_image_keeps_its_own_pixel_coordinates() -> None:
     assert axis.images[0].get_extent() == [-0.5, 999.5, 399.5, -0.5]
     assert axis.images[0].get_array().shape[:2] == (154, 384)
     assert axis.patches[0].get_bbox().bounds == (9.5, 19.5, 890, 280)
+
+
+def test_regions_of_data_and_answer_stand_on_the_image_in_two_colours() -> None:
+    from PIL import Image
+
+    row = {"id": "x/1", "images": [Image.new("L", (100, 80))], "answers": ["a"], "ecg": None}
+    figure = plots.answer_regions(row | {"boxes": [[10, 20, 30, 40]]}, [(50, 60, 70, 120)])
+    marked, named = figure.axes[0].patches
+    assert marked.get_bbox().bounds == (9.5, 19.5, 20, 20)
+    assert named.get_bbox().bounds == (49.5, 59.5, 20, 60)
+    assert marked.get_edgecolor() != named.get_edgecolor()
+    assert figure.axes[0].get_ylim() == (79.5, -0.5)
+    assert "named by the model: none" in words(plots.answer_regions(row | {"boxes": None}, []))
+    with pytest.raises(plots.PlotError, match=r"^Row 'x/1' has no image"):
+        plots.answer_regions(row | {"images": []}, [])
 
 
 def test_rows_with_only_the_schema_of_a_split_are_counted() -> None:

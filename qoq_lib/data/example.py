@@ -13,6 +13,7 @@ import numpy as np
 from datasets import Features, Image, List, Value
 
 from qoq_lib.domains import DOMAIN_NAMES
+from qoq_lib.runs import OneSentenceError
 
 SPLITS = ("align", "train", "validation", "test")
 """``align`` holds perception questions for notebook 02; the others hold diagnosis questions."""
@@ -41,7 +42,7 @@ FEATURES = Features(
 )
 
 
-class RowError(ValueError):
+class RowError(OneSentenceError, ValueError):
     """A row breaks the schema; the message names the row and the field."""
 
 

@@ -31,12 +31,12 @@ SYSTEM_TURN = {"role": "system", "content": "You are a helpful assistant."}
 
 def diagnosis_question(domain: str, options: list[str]) -> str:
     """Ask for the diagnosis of one case, with the options listed."""
-    return _with_options(f"{DOMAINS[domain].title}: which diagnosis?", options)
+    return with_options(f"{DOMAINS[domain].title}: which diagnosis?", options)
 
 
 def perception_question(domain: str, options: list[str]) -> str:
     """Ask what can be seen (a pattern, not a diagnosis), with the options listed."""
-    return _with_options(f"{DOMAINS[domain].title}: which pattern is visible?", options)
+    return with_options(f"{DOMAINS[domain].title}: which pattern is visible?", options)
 
 
 def shuffled(options: list[str], seed: int, row_id: str) -> list[str]:
@@ -55,7 +55,8 @@ def boxed(labels: list[str]) -> str:
     return f"\\boxed{{{', '.join(labels)}}}"
 
 
-def _with_options(stem: str, options: list[str]) -> str:
+def with_options(stem: str, options: list[str]) -> str:
+    """A question with the options that it is to be answered from."""
     return f"{stem}\nOptions: {'; '.join(options)}"
 
 
@@ -67,5 +68,10 @@ def to_messages(row: Mapping[str, Any], style: AnswerStyle) -> list[dict[str, An
             {"type": "ecg", "ecg": ecg, "leads": row["ecg_leads"], "rate_hz": row["ecg_rate_hz"]}
         )
     text = user_text(row["question"], row["report"], style)
-    user = {"role": "user", "content": [*content, {"type": "text", "text": text}]}
+    return one_turn([*content, {"type": "text", "text": text}], style)
+
+
+def one_turn(content: list[dict[str, Any]], style: AnswerStyle) -> list[dict[str, Any]]:
+    """A chat of one user turn with these parts, after the system turn where the style has one."""
+    user = {"role": "user", "content": content}
     return [user] if style == "brief" else [SYSTEM_TURN, user]

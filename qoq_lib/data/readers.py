@@ -18,6 +18,8 @@ import wfdb
 from PIL import Image, ImageOps
 from scipy import ndimage
 
+from qoq_lib.runs import OneSentenceError
+
 Image.init()  # Pillow knows TIFF and WebP by name only once it has loaded all its plugins
 IMAGE_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
 IMAGE_SUFFIXES = frozenset(
@@ -31,7 +33,7 @@ _LEADS = {
 _MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "v": 1e3}
 
 
-class MediaError(ValueError):
+class MediaError(OneSentenceError, ValueError):
     """A file cannot be used as image, mask or ECG; the message names it and what to do."""
 
 

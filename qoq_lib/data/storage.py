@@ -20,13 +20,14 @@ import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, NamedSplit
 
 from qoq_lib.data.example import FEATURES, SPLITS
+from qoq_lib.runs import OneSentenceError
 
 ASSEMBLY_FILE = "assembly.json"
 SCHEMA: pa.Schema = FEATURES.arrow_schema
 _ROWS_PER_GROUP = 64
 
 
-class AssemblyError(RuntimeError):
+class AssemblyError(OneSentenceError, RuntimeError):
     """A data set cannot be assembled, written or loaded; the message says why and what to do."""
 
 

@@ -15,6 +15,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 
 from qoq_lib.answers import read_answer
 from qoq_lib.domains import domain_order
+from qoq_lib.runs import OneSentenceError
 
 MEASURES = ("macro_f1", "balanced_accuracy", "exact_match", "invalid_rate")
 FLOORS = ("constant", "invalid", "all_options")
@@ -22,7 +23,7 @@ FLOORS = ("constant", "invalid", "all_options")
 Labels = list[tuple[str, ...]]
 
 
-class PredictionsError(ValueError):
+class PredictionsError(OneSentenceError, ValueError):
     """The predictions table cannot be scored; the message says why."""
 
 

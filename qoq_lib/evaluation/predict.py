@@ -27,9 +27,13 @@ def predict(
 ) -> pd.DataFrame:
     """One completion of every row: greedy at ``temperature`` 0, sampled above (torch's seed).
 
+    A model on the CPU moves to the GPU where there is one.
+
     Returns:
         One row per question: ``id, domain, dataset, patient_id, options, answers, completion``.
     """
+    if torch.cuda.is_available() and model.device.type == "cpu":
+        model.to("cuda")
     model.eval()
     records = []
     starts = range(0, len(rows), batch_size)

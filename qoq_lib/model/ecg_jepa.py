@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from qoq_lib.runs import OneSentenceError
+
 from .ecg_encoder import EcgEncoder
 
 PUBLISHED = {"embed": "W_P", "qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1"}
 PUBLISHED |= {"fc2": "mlp.fc2", "norm": "norm", "norm1": "norm1", "norm2": "norm2"}
 
 
-class EcgWeightsError(ValueError):
+class EcgWeightsError(OneSentenceError, ValueError):
     """A file does not hold ECG-JEPA's encoder in this encoder's size; the message says why."""
 
 

@@ -9,11 +9,13 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError, safe_open
 
+from qoq_lib.runs import OneSentenceError
+
 INDEX_FILE, WEIGHTS_FILE = "model.safetensors.index.json", "model.safetensors"
 ADAPTER_FILE, ADAPTER_WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
 
-class LoadError(RuntimeError):
+class LoadError(OneSentenceError, RuntimeError):
     """A model cannot be loaded here; the message says what is missing."""
 
 

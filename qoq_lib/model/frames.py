@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from qoq_lib.runs import OneSentenceError
 
-class FrameError(ValueError):
+
+class FrameError(OneSentenceError, ValueError):
     """A volume or video without the frames asked for; the message says why."""
 
 

@@ -14,6 +14,8 @@ from transformers import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 from transformers.utils import is_torchvision_available
 
+from qoq_lib.runs import OneSentenceError
+
 Frame = Literal["original", "model", "normalised"]
 SETTLE = 8  # resizes tried; two are enough unless the bounds are too tight
 
@@ -27,7 +29,7 @@ def image_processor_class() -> Any:
     return Qwen2VLImageProcessorPil
 
 
-class ImageSizeError(ValueError):
+class ImageSizeError(OneSentenceError, ValueError):
     """An image that has no size the model could see it at; the message says why."""
 
 

@@ -14,6 +14,8 @@ import torch
 from peft import LoraConfig
 from transformers import BitsAndBytesConfig
 
+from qoq_lib.runs import OneSentenceError
+
 Tuning = Literal["full", "lora", "qlora"]
 Part = Literal["language_model", "vision_tower", "merger", "ecg_encoder", "ecg_projector"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -35,7 +37,7 @@ _ADAPTED: dict[Part, str] = {
 _ECG_PATH: tuple[Part, ...] = ("ecg_encoder", "ecg_projector")
 
 
-class TuningError(ValueError):
+class TuningError(OneSentenceError, ValueError):
     """A way of tuning, or a part, that does not exist or cannot be had here."""
 
 

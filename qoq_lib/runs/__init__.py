@@ -9,6 +9,7 @@ The only part of the library that knows notebooks exist::
 
 from qoq_lib.runs.environment import Environment
 from qoq_lib.runs.files import (
+    OneSentenceError,
     RunError,
     project_root,
     runs_root,
@@ -25,6 +26,7 @@ from qoq_lib.runs.run import Run, derive_seed, start_run
 __all__ = [
     "RESULT_MIME",
     "Environment",
+    "OneSentenceError",
     "Parameter",
     "ParameterError",
     "Run",

@@ -38,6 +38,18 @@ def is_watched() -> bool:
     return "JPY_SESSION_NAME" in os.environ or sys.stderr.isatty()
 
 
+def still_bars_off() -> None:
+    """Headless, turn off the bars of the Hugging Face libraries: they would stay frozen at 0 %."""
+    if is_watched():
+        return
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(name, "1")  # for what is imported later
+    if datasets := sys.modules.get("datasets"):
+        datasets.disable_progress_bars()
+    if logging := sys.modules.get("transformers.utils.logging"):
+        logging.disable_progress_bar()
+
+
 def _lines(items: Iterable[Item], label: str) -> Iterator[Item]:
     total = len(items) if isinstance(items, Sized) else None
     start = last_line = time.monotonic()

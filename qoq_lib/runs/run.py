@@ -18,6 +18,7 @@ from qoq_lib.runs.environment import Environment
 from qoq_lib.runs.files import RunError, make_folder, run_folder, write_bytes_atomic
 from qoq_lib.runs.manifest import Manifest, hash_artefacts, plain
 from qoq_lib.runs.parameters import read_notebook_parameters
+from qoq_lib.runs.progress import still_bars_off
 from qoq_lib.runs.results import RESULT_MIME
 
 _open_runs: dict[tuple[Path, str], "Run"] = {}
@@ -50,6 +51,7 @@ def start_run(stage: str, namespace: Mapping[str, Any]) -> "Run":
         superseded._close()
     _open_runs[folder, stage] = run
     atexit.register(run._end_unfinished)
+    still_bars_off()
     environment = Environment.collect()
     manifest.update(stage, {**asdict(environment), "seeds": _seed_everything(parameters.seed)})
     _show(environment)

@@ -8,11 +8,13 @@ import sys
 from importlib import import_module
 from typing import Literal, get_args
 
+from qoq_lib.runs import OneSentenceError
+
 Backend = Literal["peft", "unsloth"]
 PATCHED = ("transformers", "peft", "trl")
 
 
-class BackendError(RuntimeError):
+class BackendError(OneSentenceError, RuntimeError):
     """The backend that was asked for does not exist or cannot work here."""
 
 

@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qoq_lib.runs import write_text_atomic
+from qoq_lib.model.files import ADAPTER_FILE, LoadError
+from qoq_lib.runs import runs_root, write_text_atomic
+from qoq_lib.runs.manifest import Manifest
 
 STATE_FILE = "drpo_state.json"
+STAGES = {"trained": "03_drpo_train", "aligned": "02_align_modalities"}
+"""The checkpoints that a run ends with, the last one first, and the notebook that makes each."""
 
 
 def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
@@ -24,6 +28,51 @@ def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
         shutil.rmtree(retired)
     else:
         part.rename(folder)
+
+
+def find_checkpoint(name: str, model_size: str) -> str | None:
+    """What ``load_model`` takes for a user's word: a checkpoint folder, a run or a Hub id.
+
+    An empty ``name`` stands for the run of ``model_size`` whose checkpoint was written last, and
+    gives ``None`` where there is none. Of a run, the trained checkpoint comes before the aligned.
+
+    Raises:
+        LoadError: the name is a folder or a run without a checkpoint.
+    """
+    if not name:
+        runs = [path.parent for path in runs_root().glob("*/run.json")]
+        made = [run_checkpoint(run) for run in runs if model_size in _sizes(run)]
+        newest = max(filter(None, made), key=_written, default=None)
+        return str(newest) if newest else None
+    for folder in (runs_root() / name, Path(name).expanduser()):
+        if not folder.is_dir():
+            continue
+        found = folder if _written(folder) else run_checkpoint(folder)
+        if found is None:
+            raise LoadError(
+                f"{folder} holds no aligned or trained checkpoint: run notebook 02 or 03 with its "
+                "run_id, or name a checkpoint folder, another run or a Hub id."
+            )
+        return str(found)
+    return name
+
+
+def run_checkpoint(run: Path) -> Path | None:
+    """The last finished checkpoint of a run folder."""
+    folders = (run / "checkpoints" / name for name in STAGES)
+    return next(filter(_written, folders), None)
+
+
+def _written(checkpoint: Path) -> float:
+    """When the checkpoint was written, in seconds since the epoch; 0 where it holds no model."""
+    files = [checkpoint / name for name in ("config.json", ADAPTER_FILE)]
+    return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
+
+
+def _sizes(run: Path) -> set[str]:
+    """The model sizes that the run's alignment and training were started with."""
+    stages = Manifest(run / "run.json", run.name).read()["stages"]
+    return {stages[name]["parameters"]["model_size"] for name in STAGES.values() if name in stages}
 
 
 def seal(checkpoint: Path, state: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
 from qoq_lib.answers import Answer, last_boxed, prose, read_answer
+from qoq_lib.runs import OneSentenceError
 
 FULL_LENGTH = 600  # characters from which the length component is 1, as in the released code
 
@@ -30,7 +31,7 @@ three may be missing.
 ROW_FIELDS = ("options", "answers", "boxes", "mask", "aliases")
 
 
-class RewardError(ValueError):
+class RewardError(OneSentenceError, ValueError):
     """A reward cannot be computed as asked; the message says why."""
 
 

@@ -26,7 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from qoq_lib.data.cards.policy import SHARED, Access, Share, StatedBy, limits, looser
 from qoq_lib.domains import DOMAIN_NAMES
-from qoq_lib.runs import project_root
+from qoq_lib.runs import OneSentenceError, project_root
 
 HEADINGS = (
     "Motivation",
@@ -59,7 +59,7 @@ def _known_domain(domain: str) -> str:
     return domain
 
 
-class CardError(ValueError):
+class CardError(OneSentenceError, ValueError):
     """A card is missing, incomplete or claims too much; the message names file and field."""
 
 

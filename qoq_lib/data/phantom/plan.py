@@ -16,6 +16,7 @@ from numpy.random import Generator, SeedSequence, default_rng
 
 from qoq_lib.data.phantom.catalog import FINDINGS, Finding, patterns
 from qoq_lib.domains import DOMAIN_NAMES
+from qoq_lib.runs import OneSentenceError
 
 SPLIT_SHARES: dict[str, float] = {"align": 0.40, "train": 0.40, "validation": 0.05, "test": 0.15}
 TRAIN_SHARES: dict[str, float] = {
@@ -33,7 +34,7 @@ MIN_ROWS = 180
 """Below this the smallest split cannot hold all nine domains."""
 
 
-class PhantomError(ValueError):
+class PhantomError(OneSentenceError, ValueError):
     """The phantom cannot be made as asked."""
 
 

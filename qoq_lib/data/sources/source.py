@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from qoq_lib.domains import DOMAIN_NAMES
+from qoq_lib.runs import OneSentenceError
 
 Box = tuple[float, float, float, float]
 """``x1, y1, x2, y2`` in pixels of the original image, origin top left, x2 and y2 exclusive."""
@@ -25,7 +26,7 @@ _SPLITS = {
 }  # fmt: skip
 
 
-class SourceError(ValueError):
+class SourceError(OneSentenceError, ValueError):
     """A source's folder, table or labels are not as declared; the message names file and label."""
 
 

@@ -5,7 +5,8 @@ readers, faces are white in JupyterLab's dark mode, and the same input gives the
 """
 
 from qoq_lib.evaluation.plots.counts import class_chart, count_chart
-from qoq_lib.evaluation.plots.media import case_sheet, contact_sheet, ecg_strip
+from qoq_lib.evaluation.plots.ecg import ecg_strip
+from qoq_lib.evaluation.plots.media import answer_regions, case_sheet, contact_sheet
 from qoq_lib.evaluation.plots.scores import confusion, domain_bars
 from qoq_lib.evaluation.plots.theme import PlotError, use_theme
 from qoq_lib.evaluation.plots.training import (
@@ -19,6 +20,7 @@ from qoq_lib.evaluation.plots.training import (
 __all__ = [
     "PlotError",
     "alignment_loss",
+    "answer_regions",
     "case_sheet",
     "class_chart",
     "confusion",

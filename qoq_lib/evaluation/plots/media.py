@@ -1,4 +1,4 @@
-"""Figures of the rows themselves: contact sheet, ECG strip, and cases beside their answers."""
+"""Figures of the rows themselves: contact sheet, regions of an image, cases beside answers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,16 +8,16 @@ import pandas as pd
 from datasets import DatasetDict
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
-from qoq_lib.data.example import ecg_array
 from qoq_lib.domains import DOMAINS, domain_order
 from qoq_lib.evaluation.plots.counts import row_index
+from qoq_lib.evaluation.plots.ecg import read_leads
 from qoq_lib.evaluation.plots.theme import (
     INK,
-    WIDTH,
     PlotError,
     new_figure,
     short,
@@ -25,9 +25,7 @@ from qoq_lib.evaluation.plots.theme import (
     wrapped,
 )
 
-LEAD_ORDER = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-_PAPER, _PAPER_BOLD, _BOX = "#F6D5D5", "#E9A9A9", "#FFE100"
-_ROW_MV = 3.0
+_TRUE, _PREDICTED = "#FFE100", "#00B7FF"
 _SHOWN_PIXELS = 384
 _CELL_LEADS, _CELL_SECONDS = ("I", "II", "V1", "V5"), 4.0
 
@@ -71,16 +69,53 @@ def show_media(axis: Axes, row: Mapping[str, Any]) -> None:
     """Draw the row's first image with its boxes, or four leads of its ECG, without ticks."""
     if row["images"]:
         _show_image(axis, row["images"][0])
-        for x1, y1, x2, y2 in row["boxes"] or []:
-            box = Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=_BOX)
-            box.set(linewidth=1.1, path_effects=[withStroke(linewidth=2.2, foreground="black")])
-            axis.add_patch(box)
+        _draw_boxes(axis, row["boxes"] or [], _TRUE)
     else:
         _show_leads(axis, row)
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     for spine in axis.spines.values():
         spine.set_visible(False)
+
+
+def _draw_boxes(
+    axis: Axes, boxes: Sequence[Sequence[float]], colour: str, thick: float = 1.1
+) -> None:
+    """Outline boxes given in the image's pixels."""
+    for x1, y1, x2, y2 in boxes:
+        box = Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colour)
+        box.set(linewidth=thick, path_effects=[_outline(thick)])
+        axis.add_patch(box)
+
+
+def _outline(thick: float) -> withStroke:
+    return withStroke(linewidth=2 * thick, foreground="black")
+
+
+def answer_regions(row: Mapping[str, Any], predicted: Sequence[Sequence[float]]) -> Figure:
+    """The row's first image with its own boxes and, in another colour, those of an answer.
+
+    ``predicted`` are boxes ``[x1, y1, x2, y2]`` in pixels of the original image (an answer's are in
+    the model's: ``model.pixels.convert_boxes``). ``PlotError`` when the row has no image.
+    """
+    if not row["images"]:
+        raise PlotError(f"Row {row['id']!r} has no image to draw: choose a row with one.")
+    true = row["boxes"] or []
+    figure = new_figure(5.4, width=5.4)
+    axis = figure.add_subplot()
+    show_media(axis, {**row, "boxes": None})
+    _draw_boxes(axis, true, _TRUE, 2.0)
+    _draw_boxes(axis, predicted, _PREDICTED, 2.0)
+    counts = {
+        _TRUE: f"marked in the data: {len(true) or 'none'}",
+        _PREDICTED: f"named by the model: {len(predicted) or 'none'}",
+    }
+    lines = [
+        Line2D([], [], color=colour, linewidth=2.0, label=words, path_effects=[_outline(2.0)])
+        for colour, words in counts.items()
+    ]
+    figure.legend(handles=lines, loc="outside lower center", ncol=2, frameon=False)
+    return titled(figure, short([*row["answers"], row["id"]], 60, 1))
 
 
 def _show_image(axis: Axes, image: Image.Image) -> None:
@@ -95,7 +130,7 @@ def _show_image(axis: Axes, image: Image.Image) -> None:
 
 
 def _show_leads(axis: Axes, row: Mapping[str, Any]) -> None:
-    signal, leads, rate = _ecg(row)
+    signal, leads, rate = read_leads(row)
     names = [name for name in _CELL_LEADS if name in leads] or leads[:4]
     count = min(int(_CELL_SECONDS * rate), signal.shape[1])
     for line, name in enumerate(names):
@@ -104,70 +139,6 @@ def _show_leads(axis: Axes, row: Mapping[str, Any]) -> None:
         axis.plot(np.arange(count) / rate, shown, color=INK, linewidth=0.6)
         axis.text(0, 0.35 - 2.2 * line, name, fontsize=6.5, ha="right")
     axis.set_xlim(-0.25, count / rate)
-
-
-def ecg_strip(row: Mapping[str, Any]) -> Figure:
-    """One ECG as on paper: 12 or 8 leads in columns of successive time, all of lead II below.
-
-    Any other number of leads is drawn whole, one below the other. Grid: 0.2 s by 0.5 mV, at the
-    usual proportion of 25 mm/s to 10 mm/mV. ``PlotError`` when the row has no ECG.
-    """
-    signal, leads, rate = _ecg(row)
-    seconds = signal.shape[1] / rate
-    columns = {12: 4, 8: 2}.get(len(leads), 1)
-    lines = -(-len(leads) // columns)
-    height = _ROW_MV * (lines + (columns > 1))
-    figure = new_figure(WIDTH * min(0.4 * height / seconds, 1.2) + 0.9)
-    axis = figure.add_subplot()
-    _draw_paper(axis, seconds, height)
-    for number, name in enumerate(leads):
-        column, line = divmod(number, lines)
-        part = (column * seconds / columns, (column + 1) * seconds / columns)
-        _draw_lead(axis, signal[number], rate, name, part, -_ROW_MV * line)
-    if columns > 1:
-        rhythm = leads.index("II") if "II" in leads else 0
-        _draw_lead(axis, signal[rhythm], rate, leads[rhythm], (0.0, seconds), -_ROW_MV * lines)
-    title = f"{short(row['answers'], 70, 1)} · {row['id']} · {rate:g} Hz"
-    return titled(figure, title)
-
-
-def _ecg(row: Mapping[str, Any]) -> tuple[np.ndarray, list[str], float]:
-    """Signal (leads x samples, mV), lead names in clinical order, samples a second."""
-    signal = ecg_array(row)
-    if signal is None:
-        raise PlotError(f"Row {row['id']!r} has no ECG to draw: choose a row of the ECG domain.")
-    names = list(row["ecg_leads"])
-    known = [name for name in LEAD_ORDER if name in names]
-    order = known + [name for name in names if name not in known]
-    return signal[[names.index(name) for name in order]], order, float(row["ecg_rate_hz"])
-
-
-def _draw_paper(axis: Axes, seconds: float, height: float) -> None:
-    top = _ROW_MV / 2
-    axis.set(xlim=(0, seconds), ylim=(top - height, top), yticks=[])
-    axis.set_aspect(0.4, anchor="N")
-    axis.grid(False)
-    axis.vlines(np.arange(0, seconds, 0.2), top - height, top, color=_PAPER, linewidth=0.5)
-    axis.hlines(np.arange(top - height, top, 0.5), 0, seconds, color=_PAPER, linewidth=0.5)
-    axis.vlines(np.arange(0, seconds, 1.0), top - height, top, color=_PAPER_BOLD, linewidth=0.6)
-    axis.set_xticks(np.arange(0, seconds + 0.01, 1.0))
-    axis.set_xlabel("time (s); a square is 0.2 s by 0.5 mV")
-
-
-def _draw_lead(
-    axis: Axes,
-    trace: np.ndarray,
-    rate: float,
-    name: str,
-    part: tuple[float, float],
-    level: float,
-) -> None:
-    first, last = (round(second * rate) for second in part)
-    times = np.arange(first, last) / rate
-    axis.plot(times, trace[first:last] - np.median(trace) + level, color=INK, linewidth=0.8)
-    axis.plot([part[0]] * 2, [level - 0.5, level + 0.5], color=INK, linewidth=1.2)
-    label = axis.text(part[0] + 0.06, level + 0.95, name, fontsize=9, fontweight="bold")
-    label.set_path_effects([withStroke(linewidth=2, foreground="white")])
 
 
 def case_sheet(rows: Sequence[Mapping[str, Any]], cases: pd.DataFrame, title: str) -> Figure:

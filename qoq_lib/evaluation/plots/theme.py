@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from qoq_lib.domains import DOMAINS
+from qoq_lib.runs import OneSentenceError
 
 WIDTH = 10.0
 """Width of a figure in inches: a JupyterLab cell at 100 dots per inch."""
@@ -22,7 +23,7 @@ MODEL_COLOURS = {"untrained": "#C4C4C4", "aligned": "#7FA8D9", "trained": "#1B4F
 SERIES = sns.color_palette("colorblind").as_hex()
 
 
-class PlotError(ValueError):
+class PlotError(OneSentenceError, ValueError):
     """A figure cannot be drawn from what was given; the message says what is missing."""
 
 
