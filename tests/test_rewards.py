@@ -20,7 +20,7 @@ from qoq_lib.training.rewards import (
     score,
     set_f1,
 )
-from qoq_lib.training.rollouts import COLUMNS, RolloutWriter, read_rollouts
+from qoq_lib.training.rollouts import SCHEMA, RolloutWriter, read_rollouts
 
 OPTIONS = ["a", "b", "c", "d", "e"]
 LESION, OTHER = [0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 40.0, 40.0]
@@ -218,7 +218,9 @@ def test_reward_functions_for_the_trainer_agree_with_score(preset: str) -> None:
 
 
 def rollout(step: int, **more: Any) -> dict[str, Any]:
-    return {"id": "q", "step": step, "sample": 0, "options": OPTIONS, "reward": 0.5} | more
+    text = f"<think>seen</think>\\boxed{{{OPTIONS[0]}}}"
+    row = {"id": "set/q", "dataset": "set", "options": OPTIONS, "completion": text}
+    return row | {"sample": 0, "reward": 0.5} | more
 
 
 def test_rollouts_are_read_in_order_of_step_and_replaced(tmp_path: Path) -> None:
@@ -228,11 +230,19 @@ def test_rollouts_are_read_in_order_of_step_and_replaced(tmp_path: Path) -> None
     writer.write(2, [rollout(2, reward=0.75)])
     (tmp_path / "rollouts" / "step-00000011.part").write_bytes(b"half a file")
     table = read_rollouts(tmp_path / "rollouts")
-    assert tuple(table.columns) == COLUMNS
+    assert list(table.columns) == SCHEMA.names
     assert table["step"].tolist() == [2, 10, 10, 100, 100]
     assert table["reward"][0] == 0.75
     assert table["options"][0].tolist() == OPTIONS
     assert table["reward_length"].isna().all()
+
+
+def test_a_rollout_tells_run_source_reasoning_and_answer(tmp_path: Path) -> None:
+    RolloutWriter(tmp_path, {"run_id": "r", "seed": 3}).write(1, [rollout(1, reward_extra=0.25)])
+    row = read_rollouts(tmp_path).iloc[0]
+    assert (row["run_id"], row["seed"], row["source_record"]) == ("r", 3, "q")
+    assert (row["reasoning"], list(row["final_answer"])) == ("seen", [OPTIONS[0]])
+    assert row["reward_extra"] == 0.25 and len(row["boxes"]) == 0
 
 
 def test_a_resumed_run_drops_later_steps(tmp_path: Path) -> None:

@@ -57,6 +57,11 @@ def test_two_steps_leave_weights_log_and_every_rollout(
     rollouts = read_rollouts(tmp_path / "run" / "rollouts")
     assert len(rollouts) == 2 * 4 * 2
     assert (rollouts.groupby(["step", "id"]).size() % 2 == 0).all()
+    told = rollouts.drop(columns=["model_revision", "reasoning", "reward_length", "ecg_ref"])
+    assert told.notna().all(axis=None)
+    assert (rollouts["ecg_ref"].notna() == (rollouts["domain"] == "ecg")).all()
+    assert (rollouts["image_ref"].str.len() == (rollouts["domain"] != "ecg")).all()
+    assert set(rollouts["finish_reason"]) <= {"stop", "length"}
     assert (tmp_path / "run" / "checkpoints" / "trained" / "config.json").exists()
     assert not (tmp_path / "run" / "checkpoints" / "training").exists()
 

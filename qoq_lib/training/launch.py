@@ -142,7 +142,8 @@ def train(
     last = last_complete(out) if resume else None
     if last is None and out.is_dir():
         shutil.rmtree(out)
-    rollouts = RolloutWriter(run_folder / "rollouts")
+    facts = {"model": size.base, "run_id": run_folder.name, "seed": seed}
+    rollouts = RolloutWriter(run_folder / "rollouts", facts)
     rollouts.drop_after(step_of(last) if last else 0)
     print(f"Resuming from {last.name}." if last else "Starting from the aligned checkpoint.")
     if method.sampling == "balanced":

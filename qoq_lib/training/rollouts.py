@@ -1,32 +1,77 @@
 """Every rollout of a run, kept in parquet as the run goes: one file per optimiser step."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-COLUMNS = (
-    *("id", "domain", "dataset", "question", "options", "answers", "step", "sample"),
-    *("completion", "reward_accuracy", "reward_iou", "reward_format", "reward_length"),
-    *("reward", "advantage", "weight", "cluster", "domain_temperature", "cluster_temperature"),
-    *("correct", "n_tokens"),
+from qoq_lib.answers import read_answer, reasoning
+
+_TEXTS = pa.list_(pa.string())
+SCHEMA = pa.schema(
+    {
+        "id": pa.string(),
+        "domain": pa.string(),
+        "dataset": pa.string(),
+        "source_record": pa.string(),  # the record's name in its source
+        "question": pa.string(),
+        "options": _TEXTS,
+        "answers": _TEXTS,
+        "image_ref": _TEXTS,  # SHA-256 of each image file
+        "ecg_ref": pa.string(),  # SHA-256 of the signal
+        "model": pa.string(),
+        "model_revision": pa.string(),
+        "run_id": pa.string(),
+        "step": pa.int64(),
+        "sample": pa.int64(),
+        "completion": pa.string(),
+        "reasoning": pa.string(),
+        "final_answer": _TEXTS,
+        "boxes": pa.list_(pa.list_(pa.float64())),  # the completion's, in the model's pixels
+        **dict.fromkeys(
+            ("reward_accuracy", "reward_iou", "reward_format", "reward_length"), pa.float64()
+        ),
+        **dict.fromkeys(("reward", "advantage", "weight"), pa.float64()),
+        "cluster": pa.int64(),
+        "domain_temperature": pa.float64(),
+        "cluster_temperature": pa.float64(),
+        "correct": pa.bool_(),
+        "finish_reason": pa.string(),  # stop | length
+        "n_tokens": pa.int64(),
+        "seed": pa.int64(),
+    }
 )
+"""The trace row of the package's design, with what DRPO made of it; missing is null."""
 
 
 class RolloutWriter:
-    """Writes ``<folder>/step-00000123.parquet``; a repeated step replaces its file."""
+    """Writes ``<folder>/step-00000123.parquet``; a repeated step replaces its file.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
+    ``facts`` are columns that are the same in every row, such as ``run_id`` and ``seed``.
+    """
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any] | None = None) -> None:
+        self.folder, self.facts = Path(folder), dict(facts or {})
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def write(self, step: int, rows: Sequence[dict[str, Any]]) -> None:
-        """Write one step under a temporary name, then rename it."""
+    def write(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write one step under a temporary name, then rename it.
+
+        What a completion says is read here. Columns that are not in ``SCHEMA`` are left out, but
+        for rewards of further functions.
+        """
         target = self.folder / f"step-{step:08d}.parquet"
         part = target.with_suffix(".part")
-        pd.DataFrame(list(rows), columns=list(COLUMNS)).to_parquet(part, index=False)
+        schema = SCHEMA
+        for name in rows[0] if rows else ():
+            if name.startswith("reward_") and name not in SCHEMA.names:
+                schema = schema.append(pa.field(name, pa.float64()))
+        said = [{**self.facts, **row, **_said(row), "step": step} for row in rows]
+        pq.write_table(pa.Table.from_pylist(said, schema=schema), part)
         os.replace(part, target)
 
     def drop_after(self, step: int) -> None:
@@ -34,6 +79,16 @@ class RolloutWriter:
         for path in self.folder.glob("step-*.parquet"):
             if int(path.stem.removeprefix("step-")) > step:
                 path.unlink()
+
+
+def _said(row: Mapping[str, Any]) -> dict[str, Any]:
+    answer = read_answer(row["completion"], row["options"])
+    return {
+        "source_record": row["id"].removeprefix(f"{row['dataset']}/"),
+        "reasoning": reasoning(row["completion"]) or None,
+        "final_answer": list(answer.labels),
+        "boxes": [list(box) for box in answer.boxes],
+    }
 
 
 def read_rollouts(folder: Path) -> pd.DataFrame:
@@ -46,7 +101,7 @@ def read_rollouts(folder: Path) -> pd.DataFrame:
 
 def no_rollouts() -> pd.DataFrame:
     """An empty table of rollouts, for the supervised arm."""
-    return pd.DataFrame(columns=list(COLUMNS))
+    return SCHEMA.empty_table().to_pandas()
 
 
 def batch_table(rollouts: pd.DataFrame) -> pd.DataFrame:

@@ -139,8 +139,8 @@ class DRPOTrainer(GRPOTrainer):
 
     def _calculate_rewards(self, inputs: list, *args: Any, **kwargs: Any) -> torch.Tensor:
         matrix = super()._calculate_rewards(inputs, *args, **kwargs)
-        names = ("id", "domain", "dataset", "question", "options", "answers", "boxes")
-        rows = gather_object([{name: row[name] for name in names} for row in inputs])
+        told = [{name: row[name] for name in row if name != "prompt"} for row in inputs]
+        rows = gather_object(told)
         self.last_batch = {"rows": rows, "components": matrix.cpu().double().numpy()}
         return matrix
 
@@ -150,7 +150,7 @@ class DRPOTrainer(GRPOTrainer):
         self._questions = [(row["id"], row["question"]) for row in inputs]
         output = super()._generate_and_score_completions(inputs)
         output["prompts"] = self._prompts
-        output["row"] = torch.arange(len(inputs))
+        output["row"] = torch.arange(len(inputs), device=output["advantages"].device)
         if self.model.training:
             self.last_batch["kl"] = self._kl_to_reference(output)
             self._replace_advantages(output, len(inputs), greedy)
@@ -234,6 +234,10 @@ class DRPOTrainer(GRPOTrainer):
     def _keep_rollouts(self, output: dict[str, Any]) -> None:
         advantages = self.accelerator.gather(output["advantages"]).tolist()
         lengths = self.accelerator.gather(output["completion_mask"].sum(1)).tolist()
+        ends = torch.isin(
+            output["completion_ids"], torch.tensor(self.eos_token_ids, device=output["row"].device)
+        )
+        stopped = self.accelerator.gather(ends.any(dim=1)).tolist()
         if self.rollouts is None or not self.accelerator.is_main_process:
             return
         count, group = len(advantages), self.num_generations
@@ -249,7 +253,6 @@ class DRPOTrainer(GRPOTrainer):
                 row
                 | {f"reward_{name}": value for name, value in parts.items()}
                 | {
-                    "step": step,
                     "sample": index % group,
                     "completion": completions[index],
                     "reward": float(np.dot(components[index], weights)),
@@ -261,6 +264,7 @@ class DRPOTrainer(GRPOTrainer):
                     ),
                     "cluster_temperature": float(estimate.cluster_temperatures[question]),
                     "correct": parts.get("accuracy") == 1.0,
+                    "finish_reason": "stop" if stopped[index] else "length",
                     "n_tokens": int(lengths[index]),
                 }
             )
