@@ -1,8 +1,10 @@
 """The real TRL loop with our model, on a handful of phantom rows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -11,9 +13,13 @@ from datasets import Dataset, concatenate_datasets
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.evaluation.predict import predict
 from qoq_lib.model.loading import AlignmentPlan, load_size, tiny_model
+from qoq_lib.training import estimators
 from qoq_lib.training.align import AlignmentMix, AnswerCollator, align
 from qoq_lib.training.checkpoints import save_checkpoint
+from qoq_lib.training.drpo import Advantages, DomainStatistics
+from qoq_lib.training.estimators import Rewards
 from qoq_lib.training.launch import Method, load_method, train
+from qoq_lib.training.rewards import COMPONENTS
 from qoq_lib.training.rollouts import RolloutWriter, read_rollouts
 
 
@@ -73,6 +79,24 @@ def test_the_kl_of_the_first_step_is_exactly_zero(
     # images and ECGs in both.
     log = trained(start, rows, tmp_path / "run", load_method("drpo"), beta=0.1, micro_batch=4)
     assert log["kl"].iloc[0] == 0.0
+
+
+def test_drpo_is_told_each_rollouts_kl_to_the_reference(
+    start: Path, rows: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    def spy(batch: Rewards, domains: Sequence[str], state: DomainStatistics) -> Advantages:
+        told.append(batch.kl)
+        return estimators.drpo(batch, domains, state)
+
+    monkeypatch.setitem(estimators.ESTIMATORS, "drpo", spy)
+    # An untrained policy earns nothing; with this it has something to learn.
+    monkeypatch.setitem(COMPONENTS, "accuracy", lambda text, answer, row: len(text) % 7 / 7)
+    trained(start, rows, tmp_path / "run", load_method("drpo"), beta=0.1, steps=3)
+    assert [kl.shape for kl in told] == [(4, 2)] * 3
+    assert (told[0] == 0).all()
+    assert (told[2] > 0).all() and np.isfinite(told[2]).all()
 
 
 def test_alignment_lowers_its_loss_and_reaches_the_ecg_path(rows: Dataset, tmp_path: Path) -> None:
