@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qoq_lib.data.example import FEATURES, check_row
-from qoq_lib.data.prompts import diagnosis_question, shuffled
+from qoq_lib.data.prompts import shuffled, task_question
 from qoq_lib.data.readers import (
     MediaError,
     boxes_of,
@@ -22,7 +22,7 @@ from qoq_lib.data.readers import (
 )
 from qoq_lib.data.sources.kit import KIT
 from qoq_lib.data.sources.own import own_source
-from qoq_lib.data.sources.source import Record, Source
+from qoq_lib.data.sources.source import Record, Source, Unreadable
 from qoq_lib.data.splits import Case, assign_splits, duplicate_indices
 from qoq_lib.data.storage import (
     Assembly,
@@ -143,7 +143,9 @@ def _list_records(sources: Sequence[Source], root: Path, assembly: Assembly) -> 
     for source in sources:
         assembly.options[source.name] = list(source.options)
         for record in source.records(root):
-            if source.missing == "skip" and not all(file.is_file() for file in record.files):
+            if isinstance(record, Unreadable):
+                _refuse(source, record.record_id, record.reason, assembly)
+            elif source.missing == "skip" and not all(file.is_file() for file in record.files):
                 _add_one(assembly.not_here, source.name)
             elif not record.answers:
                 _add_one(assembly.unlabelled, source.name)
@@ -165,25 +167,31 @@ def _hash_into(
     try:
         one = _Listed(source, record, content_hash(record.images, record.ecg))
     except MediaError as error:
-        assembly.refused.append(Refusal(source.name, record.record_id, str(error)))
+        _refuse(source, record.record_id, str(error), assembly)
         return
     if one.row_id in listed:
         raise AssemblyError(f"The record {one.row_id} is listed twice: list each file once.")
     listed[one.row_id] = one
 
 
+def _refuse(source: Source, record_id: str, reason: str, assembly: Assembly) -> None:
+    assembly.refused.append(Refusal(source.name, record_id, reason))
+
+
 def _case(one: _Listed) -> Case:
-    record = one.record
-    return Case(one.source.name, record.patient_id, record.answers, record.split, one.hashes)
+    source, record = one.source, one.record
+    return Case(source.name, source.patient(record), record.answers, record.split, one.hashes)
 
 
 def _duplicates(listed: Sequence[_Listed], cases: Sequence[Case]) -> list[Duplicate]:
+    """Copies of files; two questions about one and the same file are none."""
     return [
         Duplicate(
             ids=[listed[index].row_id for index in indices],
             same_label=len({cases[index].answers for index in indices}) == 1,
         )
         for indices in duplicate_indices(cases)
+        if len({listed[index].record.files for index in indices}) > 1
     ]
 
 
@@ -193,7 +201,7 @@ def _write_record(
     try:
         row = _row(one, split, seed)
     except MediaError as error:
-        assembly.refused.append(Refusal(one.source.name, one.record.record_id, str(error)))
+        _refuse(one.source, one.record.record_id, str(error), assembly)
         return
     check_row(row)
     writer.add(row)
@@ -208,9 +216,9 @@ def _row(one: _Listed, split: str, seed: int) -> dict[str, Any]:
         "id": one.row_id,
         "domain": source.domain,
         "dataset": source.name,
-        "patient_id": f"{source.name}/{record.patient_id}",
+        "patient_id": source.patient(record),
         "split": split,
-        "question": diagnosis_question(source.domain, options),
+        "question": task_question(source.task, source.domain, options),
         "options": options,
         "answers": list(record.answers),
         "report": record.report,
@@ -231,8 +239,8 @@ def _ecg_fields(record: Record) -> dict[str, Any]:
 def _image_fields(record: Record) -> dict[str, Any]:
     if not record.images:
         return {}
-    images = [image_bytes(path) for path in record.images]
-    mask = read_mask(record.masks, images[0][1])
+    images = [image_bytes(path, record.crop) for path in record.images]
+    mask = read_mask(record.masks, images[0][1], record.mask_values, record.crop)
     boxes = [list(box) for box in record.boxes] or (boxes_of(mask) if mask else None)
     return {
         "images": [{"bytes": data, "path": None} for data, _ in images],

@@ -9,8 +9,9 @@ import io
 import shutil
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ IMAGE_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".bmp", ".tif", ".tiff", ".webp")
 )
+Crop = tuple[int, int, int, int]
+"""``x1, y1, x2, y2`` of a part of an image, in its pixels, ``x2`` and ``y2`` exclusive."""
 _SIGNAL_SUFFIXES = (".mat", ".dat")
 _LEADS = {
     lead.lower(): lead
@@ -72,12 +75,16 @@ def read_image(path: Path) -> Image.Image:
     return image.convert("RGB")
 
 
-def image_bytes(path: Path) -> tuple[bytes, tuple[int, int]]:
+def image_bytes(path: Path, crop: Crop | None = None) -> tuple[bytes, tuple[int, int]]:
     """The file's own bytes where every viewer reads them, PNG bytes otherwise; and (width, height).
 
-    Own bytes: an 8-bit grey or RGB JPEG or PNG. The image is decoded in full, so that a damaged
-    file is refused here and not in the middle of a training run. Errors as ``read_image``.
+    Own bytes: an 8-bit grey or RGB JPEG or PNG, whole. The image is decoded in full, so that a
+    damaged file is refused here and not in the middle of a training run. With ``crop``, PNG bytes
+    of that part. Errors as ``read_image``, and ``MediaError`` on a crop that leaves the image.
     """
+    if crop is not None:
+        part = _part(read_image, path, crop)
+        return png_bytes(part), part.size
     image = _opened(path)
     if image.mode in ("L", "RGB") and image.format in ("JPEG", "PNG"):
         return path.read_bytes(), image.size
@@ -92,27 +99,44 @@ def png_bytes(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def read_mask(paths: Sequence[Path], size: tuple[int, int]) -> Image.Image | None:
+def read_mask(
+    paths: Sequence[Path],
+    size: tuple[int, int],
+    values: Sequence[int] = (),
+    crop: Crop | None = None,
+) -> Image.Image | None:
     """The union of the masks at ``paths``: mode ``"L"``, 0 background, 255 lesion.
 
-    ``size`` is (width, height) of the image they belong to; ``None`` where there are no paths. A
-    pixel is lesion when it is above half of the mask's own maximum, which reads 0/1, 0/255 and
-    smoothed edges alike. ``MediaError`` on an unreadable mask or one of another size.
+    With ``crop``, that part of it. ``size`` is (width, height) of the image, or part, they belong
+    to; ``None`` where there are no paths. A pixel is lesion when it is one of ``values``; without
+    them, when it is above half of the mask's own maximum, which reads 0/1, 0/255 and smoothed edges
+    alike. ``MediaError`` on an unreadable mask or one of another size.
     """
     if not paths:
         return None
     union = np.zeros((size[1], size[0]), dtype=bool)
     for path in paths:
-        mask = _opened(path)
+        mask = _opened(path) if crop is None else _part(_opened, path, crop)
         if mask.size != size:
             raise MediaError(
                 f"The mask {path} is {mask.size[0]} x {mask.size[1]} pixels and its image "
                 f"{size[0]} x {size[1]}: give a mask of the image's size."
             )
-        values = np.asarray(mask.convert("RGB") if mask.mode == "RGBA" else mask, dtype=np.float32)
-        values = values.max(axis=2) if values.ndim == 3 else values
-        union |= values > values.max() / 2
+        pixels = np.asarray(mask.convert("RGB") if mask.mode == "RGBA" else mask, dtype=np.float32)
+        pixels = pixels.max(axis=2) if pixels.ndim == 3 else pixels
+        union |= np.isin(pixels, values) if values else pixels > pixels.max() / 2
     return Image.fromarray(union.astype(np.uint8) * 255)
+
+
+def read_label_map(path: Path) -> np.ndarray:
+    """The values of a mask that tells several classes apart: rows x columns, as stored.
+
+    ``MediaError`` on an unreadable mask and on one with colours instead of values.
+    """
+    values = np.asarray(_opened(path))
+    if values.ndim != 2:
+        raise MediaError(f"The mask {path} is in colour: give one whose pixels are class numbers.")
+    return values
 
 
 def boxes_of(mask: Image.Image) -> list[list[int]]:
@@ -210,6 +234,22 @@ def _opened(path: Path) -> Image.Image:
     if pages > 1:
         raise MediaError(f"The image {path} has {pages} pages: give one file per page.")
     return upright
+
+
+@lru_cache(maxsize=2)
+def _kept(read: Callable[[Path], Image.Image], path: Path, _changed_ns: int) -> Image.Image:
+    """An image and its mask, remembered: the parts of one image are asked for in a row."""
+    return read(path)
+
+
+def _part(read: Callable[[Path], Image.Image], path: Path, crop: Crop) -> Image.Image:
+    whole = _kept(read, path, path.stat().st_mtime_ns if path.is_file() else 0)
+    if not (0 <= crop[0] < crop[2] <= whole.width and 0 <= crop[1] < crop[3] <= whole.height):
+        raise MediaError(
+            f"{path} has {whole.width} x {whole.height} pixels and no part {list(crop)}: give a "
+            "mask and an image of one size."
+        )
+    return whole.crop(crop)
 
 
 def _decoded(path: Path) -> tuple[Image.Image, int]:

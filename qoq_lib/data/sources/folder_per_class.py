@@ -13,6 +13,8 @@ from qoq_lib.data.sources.source import Record, Source, as_split
 class FolderPerClass:
     """``<class>/<file>``, at any depth; for ECGs the files are the WFDB headers.
 
+    ``files`` is the glob pattern of the files, where the folder holds others that are not meant.
+
     ``labels`` maps folder names to answers (``None``: leave that folder out); without it they are
     the same. A first folder named like a split (``Training/<class>/<file>``) gives the official
     split. ``patient`` is a pattern whose first group, searched in the path, names the patient;
@@ -21,10 +23,11 @@ class FolderPerClass:
 
     labels: Mapping[str, str | None] | None = None
     patient: str | None = None
+    files: str = "*/**/*"
 
     def __call__(self, source: Source, root: Path) -> Iterator[Record]:
         """Yield the records of ``source`` under ``root`` in the order of their paths."""
-        for file in class_files(root, source.domain):
+        for file in class_files(root, source.domain, self.files):
             name = file.relative_to(root).as_posix()
             answer = source.answer(file.parent.name, self.labels, str(file))
             match = re.search(self.patient, name) if self.patient else None
@@ -39,7 +42,7 @@ class FolderPerClass:
             )
 
 
-def class_files(root: Path, domain: str) -> list[Path]:
+def class_files(root: Path, domain: str, pattern: str = "*/**/*") -> list[Path]:
     """The files of a folder-per-class tree, sorted: ECG headers or images, by ``domain``."""
     suffixes = {".hea"} if domain == "ecg" else IMAGE_SUFFIXES
-    return sorted(file for file in root.glob("*/**/*") if file.suffix.lower() in suffixes)
+    return sorted(file for file in root.glob(pattern) if file.suffix.lower() in suffixes)

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from qoq_lib.domains import DOMAIN_NAMES
+from qoq_lib.data.prompts import Task
+from qoq_lib.domains import DOMAINS
 from qoq_lib.runs import OneSentenceError
 
 Box = tuple[float, float, float, float]
 """``x1, y1, x2, y2`` in pixels of the original image, origin top left, x2 and y2 exclusive."""
 
-Reader = Callable[["Source", Path], Iterator["Record"]]
+Reader = Callable[["Source", Path], Iterator["Record | Unreadable"]]
 """From a source and its root folder to its records."""
+
+Split = Literal["train", "validation", "test"]
 
 _SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
 _SPLITS = {
@@ -36,6 +39,8 @@ class Record:
 
     ``record_id`` is unique inside the source. Empty ``answers`` mean: listed, but by declaration
     without a usable label. ``split`` is the source's official one, ``None`` where it has none.
+    ``crop`` is the part of image and mask that is meant, ``None`` for all of them. The lesion is
+    where a mask holds one of ``mask_values``; without them a mask is two-valued.
     """
 
     record_id: str
@@ -45,10 +50,12 @@ class Record:
     ecg: Path | None = None
     masks: tuple[Path, ...] = ()
     boxes: tuple[Box, ...] = ()
+    crop: tuple[int, int, int, int] | None = None
+    mask_values: tuple[int, ...] = ()
     report: str | None = None
     sex: str | None = None
     age_years: float | None = None
-    split: Literal["train", "validation", "test"] | None = None
+    split: Split | None = None
     license: str | None = None
 
     @property
@@ -58,11 +65,24 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """A case that cannot even be listed, because the file with its labels is missing or damaged.
+
+    A reader yields it in the place of a ``Record``; it is refused by name, for ``reason``.
+    """
+
+    record_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Source:
     """One data set: what it is called, what may be answered, and how its folder is read.
 
     ``folder`` lies below the data root. ``missing="skip"`` declares that the tables list more than
-    the folder holds (a subset of the data set): such records are counted, not refused.
+    the folder holds (a subset of the data set): such records are counted, not refused. ``task`` is
+    what is asked. ``cohort`` names the hospital register its patients are numbered in, where
+    several sources share one (a patient is then on one side in all of them).
     """
 
     name: str
@@ -71,14 +91,16 @@ class Source:
     options: tuple[str, ...]
     readers: tuple[Reader, ...]
     folder: str = "."
+    task: Task = "diagnosis"
+    cohort: str = ""
     missing: Literal["refuse", "skip"] = "refuse"
 
     def __post_init__(self) -> None:
         """Refuse a declaration that no row could satisfy."""
-        if self.domain not in DOMAIN_NAMES:
+        if self.domain not in DOMAINS:
             raise SourceError(
                 f"Source {self.name!r}: unknown domain {self.domain!r}; use one of "
-                f"{', '.join(DOMAIN_NAMES)}."
+                f"{', '.join(DOMAINS)}."
             )
         if len(self.options) < 2 or len(set(self.options)) != len(self.options):
             raise SourceError(
@@ -92,13 +114,17 @@ class Source:
                     "labels have no commas, braces or line breaks and are not empty."
                 )
 
-    def records(self, data_root: Path) -> Iterator[Record]:
+    def records(self, data_root: Path) -> Iterator[Record | Unreadable]:
         """Its records below ``data_root``, in a fixed order; ``SourceError`` if not as declared."""
         root = Path(data_root) / self.folder
         if not root.is_dir():
             raise SourceError(f"The folder of {self.name}, {root}, is missing: check data_root.")
         for reader in self.readers:
             yield from reader(self, root)
+
+    def patient(self, record: Record) -> str:
+        """The patient of ``record``, under a name that is unique over all sources."""
+        return f"{self.cohort or self.name}/{record.patient_id}"
 
     def answer(self, label: str, labels: Mapping[str, str | None] | None, where: str) -> str | None:
         """The answer that ``label`` stands for, ``None`` where it is declared unusable.
@@ -142,6 +168,6 @@ def as_age(text: str) -> float | None:
     return age if 0 <= age <= 120 else None
 
 
-def as_split(text: str) -> Literal["train", "validation", "test"] | None:
+def as_split(text: str) -> Split | None:
     """The split that a folder or cell such as ``Training`` or ``val`` stands for, else ``None``."""
     return _SPLITS.get(text.strip().lower())  # type: ignore[return-value]
