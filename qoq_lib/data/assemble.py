@@ -22,7 +22,7 @@ from qoq_lib.data.readers import (
 )
 from qoq_lib.data.sources.kit import KIT
 from qoq_lib.data.sources.own import own_source
-from qoq_lib.data.sources.source import Record, Source
+from qoq_lib.data.sources.source import Record, Source, Unreadable
 from qoq_lib.data.splits import Case, assign_splits, duplicate_indices
 from qoq_lib.data.storage import (
     Assembly,
@@ -143,7 +143,9 @@ def _list_records(sources: Sequence[Source], root: Path, assembly: Assembly) -> 
     for source in sources:
         assembly.options[source.name] = list(source.options)
         for record in source.records(root):
-            if source.missing == "skip" and not all(file.is_file() for file in record.files):
+            if isinstance(record, Unreadable):
+                _refuse(source, record.record_id, record.reason, assembly)
+            elif source.missing == "skip" and not all(file.is_file() for file in record.files):
                 _add_one(assembly.not_here, source.name)
             elif not record.answers:
                 _add_one(assembly.unlabelled, source.name)
@@ -165,11 +167,15 @@ def _hash_into(
     try:
         one = _Listed(source, record, content_hash(record.images, record.ecg))
     except MediaError as error:
-        assembly.refused.append(Refusal(source.name, record.record_id, str(error)))
+        _refuse(source, record.record_id, str(error), assembly)
         return
     if one.row_id in listed:
         raise AssemblyError(f"The record {one.row_id} is listed twice: list each file once.")
     listed[one.row_id] = one
+
+
+def _refuse(source: Source, record_id: str, reason: str, assembly: Assembly) -> None:
+    assembly.refused.append(Refusal(source.name, record_id, reason))
 
 
 def _case(one: _Listed) -> Case:
@@ -193,7 +199,7 @@ def _write_record(
     try:
         row = _row(one, split, seed)
     except MediaError as error:
-        assembly.refused.append(Refusal(one.source.name, one.record.record_id, str(error)))
+        _refuse(one.source, one.record.record_id, str(error), assembly)
         return
     check_row(row)
     writer.add(row)

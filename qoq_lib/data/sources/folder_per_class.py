@@ -17,14 +17,19 @@ class FolderPerClass:
     the same. A first folder named like a split (``Training/<class>/<file>``) gives the official
     split. ``patient`` is a pattern whose first group, searched in the path, names the patient;
     without it, or where it does not match, each file is its own patient.
+
+    ``files`` is a pattern of paths that narrows the tree to some of its folders, and ``split`` the
+    official split of what is found.
     """
 
     labels: Mapping[str, str | None] | None = None
     patient: str | None = None
+    files: str = "*/**/*"
+    split: str = ""
 
     def __call__(self, source: Source, root: Path) -> Iterator[Record]:
         """Yield the records of ``source`` under ``root`` in the order of their paths."""
-        for file in class_files(root, source.domain):
+        for file in class_files(root, source.domain, self.files):
             name = file.relative_to(root).as_posix()
             answer = source.answer(file.parent.name, self.labels, str(file))
             match = re.search(self.patient, name) if self.patient else None
@@ -35,11 +40,11 @@ class FolderPerClass:
                 answers=(answer,) if answer is not None else (),
                 images=() if is_ecg else (file,),
                 ecg=file if is_ecg else None,
-                split=as_split(file.relative_to(root).parts[0]),
+                split=as_split(self.split or file.relative_to(root).parts[0]),
             )
 
 
-def class_files(root: Path, domain: str) -> list[Path]:
+def class_files(root: Path, domain: str, pattern: str = "*/**/*") -> list[Path]:
     """The files of a folder-per-class tree, sorted: ECG headers or images, by ``domain``."""
     suffixes = {".hea"} if domain == "ecg" else IMAGE_SUFFIXES
-    return sorted(file for file in root.glob("*/**/*") if file.suffix.lower() in suffixes)
+    return sorted(file for file in root.glob(pattern) if file.suffix.lower() in suffixes)

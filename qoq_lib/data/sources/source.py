@@ -15,13 +15,14 @@ from qoq_lib.runs import OneSentenceError
 Box = tuple[float, float, float, float]
 """``x1, y1, x2, y2`` in pixels of the original image, origin top left, x2 and y2 exclusive."""
 
-Reader = Callable[["Source", Path], Iterator["Record"]]
+Reader = Callable[["Source", Path], Iterator["Record | Unreadable"]]
 """From a source and its root folder to its records."""
 
 _SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
 _SPLITS = {
     "train": "train", "training": "train",
-    "val": "validation", "valid": "validation", "validation": "validation",
+    "val": "validation", "valid": "validation", "validate": "validation",
+    "validation": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
 
@@ -55,6 +56,17 @@ class Record:
     def files(self) -> tuple[Path, ...]:
         """Every file the case needs; of an ECG, its header."""
         return (*self.images, *self.masks, *([self.ecg] if self.ecg else []))
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A case that cannot even be listed, because the file with its labels is missing or damaged.
+
+    A reader yields it in the place of a ``Record``; it is refused by name, for ``reason``.
+    """
+
+    record_id: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,7 @@ class Source:
                     "labels have no commas, braces or line breaks and are not empty."
                 )
 
-    def records(self, data_root: Path) -> Iterator[Record]:
+    def records(self, data_root: Path) -> Iterator[Record | Unreadable]:
         """Its records below ``data_root``, in a fixed order; ``SourceError`` if not as declared."""
         root = Path(data_root) / self.folder
         if not root.is_dir():
