@@ -8,7 +8,13 @@ from qoq_lib.data.sources.folder_table import FolderTable
 from qoq_lib.data.sources.source import Source
 from qoq_lib.data.sources.tables import Join
 
-_CLASSES = ("melanoma", "nevus", "basal cell carcinoma", "actinic keratosis or carcinoma", "other")
+_CLASSES = (
+    "melanoma",
+    "nevus",
+    "basal cell carcinoma",
+    "actinic keratosis or squamous cell carcinoma",
+    "other",
+)
 
 _ISIC2020 = Source(
     name="isic2020",
@@ -74,8 +80,8 @@ _PAD_UFES_20 = Source(
                 "MEL": "melanoma",
                 "NEV": "nevus",
                 "BCC": "basal cell carcinoma",
-                "ACK": "actinic keratosis or carcinoma",
-                "SCC": "actinic keratosis or carcinoma",
+                "ACK": "actinic keratosis or squamous cell carcinoma",
+                "SCC": "actinic keratosis or squamous cell carcinoma",
                 "SEK": "other",
             },
             patient="{patient_id}",

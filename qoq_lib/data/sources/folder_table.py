@@ -102,11 +102,14 @@ class _Listing:
 
     def record(self, name: str, rows: list[Row]) -> Record:
         """The record of the file ``name``, from its rows."""
-        table, row, file = self.table, rows[0], self._find(name)
+        table, row = self.table, rows[0]
+        folder, stars, below = name.partition("**/")
+        declared = inside(self.root, folder + below, self.where)
+        file = self._tree.get(below, declared) if stars else declared
         is_ecg = self.source.domain == "ecg"
         masks = unique(filter(None, (text_of(table.mask, one) for one in rows)))
         return Record(
-            record_id=name.replace("**/", ""),
+            record_id=declared.relative_to(self.root).as_posix(),
             patient_id=text_of(table.patient, row) or name,
             answers=self._answers(rows, str(file)),
             images=() if is_ecg else (file,),
@@ -119,11 +122,6 @@ class _Listing:
             split=as_split(text_of(table.split, row)),
             license=text_of(table.license, row) or None,
         )
-
-    def _find(self, name: str) -> Path:
-        folder, stars, below = name.partition("**/")
-        path = inside(self.root, folder + below, self.where)
-        return self._tree.get(below, path) if stars else path
 
     @cached_property
     def _tree(self) -> dict[str, Path]:
