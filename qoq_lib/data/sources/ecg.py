@@ -8,8 +8,8 @@ import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from qoq_lib.data.sources.folder_table import Row, read_table
 from qoq_lib.data.sources.source import Record, Source, SourceError, Split, as_age, inside
+from qoq_lib.data.sources.tables import Row, read_table
 from qoq_lib.data.sources.wfdb_header import WfdbHeader
 
 _NORMAL, _OTHER = "normal", "other"

@@ -13,17 +13,19 @@ from qoq_lib.data.sources.source import Record, Source, as_split
 class FolderPerClass:
     """``<class>/<file>``, at any depth; for ECGs the files are the WFDB headers.
 
-    ``files`` is the glob pattern of the files, where the folder holds others that are not meant.
-
     ``labels`` maps folder names to answers (``None``: leave that folder out); without it they are
     the same. A first folder named like a split (``Training/<class>/<file>``) gives the official
     split. ``patient`` is a pattern whose first group, searched in the path, names the patient;
     without it, or where it does not match, each file is its own patient.
+
+    ``files`` is a pattern of paths that narrows the tree to some of its folders, and ``split`` the
+    official split of what is found.
     """
 
     labels: Mapping[str, str | None] | None = None
     patient: str | None = None
     files: str = "*/**/*"
+    split: str = ""
 
     def __call__(self, source: Source, root: Path) -> Iterator[Record]:
         """Yield the records of ``source`` under ``root`` in the order of their paths."""
@@ -38,7 +40,7 @@ class FolderPerClass:
                 answers=(answer,) if answer is not None else (),
                 images=() if is_ecg else (file,),
                 ecg=file if is_ecg else None,
-                split=as_split(file.relative_to(root).parts[0]),
+                split=as_split(self.split or file.relative_to(root).parts[0]),
             )
 
 

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from qoq_lib.data.sources.folder_per_class import FolderPerClass
-from qoq_lib.data.sources.folder_table import FolderTable, Row
+from qoq_lib.data.sources.folder_table import FolderTable
 from qoq_lib.data.sources.mri import BRAIN_TUMOR
 from qoq_lib.data.sources.pathology import LUNG
 from qoq_lib.data.sources.source import Box, Source
+from qoq_lib.data.sources.tables import Row
 from qoq_lib.data.sources.wfdb_header import WfdbHeader
 
 _MIAS_SIDE = 1024.0

@@ -24,7 +24,8 @@ Split = Literal["train", "validation", "test"]
 _SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
 _SPLITS = {
     "train": "train", "training": "train",
-    "val": "validation", "valid": "validation", "validation": "validation",
+    "val": "validation", "valid": "validation", "validate": "validation",
+    "validation": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
 
