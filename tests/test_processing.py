@@ -14,7 +14,7 @@ from transformers import AutoProcessor
 
 from qoq_lib.data.prompts import shuffled, task_question, to_messages
 from qoq_lib.model.ecg_signal import STANDARD_LEADS, EcgInputError, prepare_ecg
-from qoq_lib.model.frames import evenly_spaced_frames
+from qoq_lib.data.frames import evenly_spaced_frames
 from qoq_lib.model.processing_qoq import (
     CHAT_TEMPLATE,
     ECG_TOKEN,

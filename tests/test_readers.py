@@ -14,16 +14,30 @@ from PIL import Image
 
 from qoq_lib.data.readers import (
     MediaError,
+    View,
     boxes_of,
     content_hash,
-    image_bytes,
     read_ecg,
-    read_image,
+    read_images,
+    read_label_map,
     read_mask,
+    stored_images,
 )
 
 LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
 RAMP = np.arange(20 * 30, dtype=np.uint8).reshape(20, 30)
+
+
+def read_image(path: Path) -> Image.Image:
+    """The one image of a picture."""
+    [image] = read_images(path)
+    return image
+
+
+def cell(path: Path, embed: bool = True) -> dict:
+    """What a table stores of a picture."""
+    [stored] = stored_images(path)
+    return stored.field(embed)
 
 
 @pytest.mark.parametrize("suffix", ["pgm", "bmp", "tif", "png"])
@@ -74,20 +88,20 @@ def test_an_image_is_turned_as_its_exif_says(tmp_path: Path) -> None:
     exif[0x0112] = 6
     Image.new("RGB", (8, 6)).save(tmp_path / "a.jpg", exif=exif)
     assert read_image(tmp_path / "a.jpg").size == (6, 8)
-    assert image_bytes(tmp_path / "a.jpg") == ((tmp_path / "a.jpg").read_bytes(), (6, 8))
+    assert cell(tmp_path / "a.jpg")["bytes"] == (tmp_path / "a.jpg").read_bytes()
 
 
 def test_the_format_counts_and_not_the_name(tmp_path: Path) -> None:
     Image.fromarray(RAMP).save(tmp_path / "a.jpg", format="TIFF")
-    data, size = image_bytes(tmp_path / "a.jpg")
-    assert size == (30, 20)
+    data = cell(tmp_path / "a.jpg")["bytes"]
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data), formats=["PNG"])), RAMP)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
 def test_plain_files_keep_their_own_bytes(tmp_path: Path, name: str) -> None:
     Image.fromarray(RAMP).convert("RGB").save(tmp_path / name)
-    assert image_bytes(tmp_path / name)[0] == (tmp_path / name).read_bytes()
+    assert cell(tmp_path / name) == {"bytes": (tmp_path / name).read_bytes(), "path": None}
+    assert cell(tmp_path / name, embed=False) == {"bytes": None, "path": str(tmp_path / name)}
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.pgm", "a.tif"])
@@ -157,19 +171,41 @@ def test_masks_are_united_whatever_their_lesion_value(tmp_path: Path) -> None:
     palette.putpalette([0, 0, 0, 255, 0, 0])
     palette.save(tmp_path / "three.tif")
     paths = [tmp_path / name for name in ("one.png", "two.png", "three.tif")]
-    mask = read_mask(paths, (30, 20))
+    Image.fromarray(RAMP).save(tmp_path / "image.png")
+    mask = read_mask(paths, stored_images(tmp_path / "image.png"))
     assert mask is not None and mask.mode == "L"
     assert np.array_equal(np.asarray(mask), ((one + two + three) > 0) * 255)
     assert boxes_of(mask) == [[3, 2, 9, 5], [20, 10, 25, 12], [2, 15, 4, 18]]
 
 
 def test_no_mask_an_empty_mask_and_a_mask_of_another_size(tmp_path: Path) -> None:
-    assert read_mask([], (30, 20)) is None
+    Image.fromarray(RAMP).save(tmp_path / "image.png")
+    images = stored_images(tmp_path / "image.png")
+    assert read_mask([], images) is None
     Image.new("L", (30, 20)).save(tmp_path / "empty.png")
-    empty = read_mask([tmp_path / "empty.png"], (30, 20))
+    empty = read_mask([tmp_path / "empty.png"], images)
     assert empty is not None and boxes_of(empty) == []
-    with pytest.raises(MediaError, match="30 x 20 pixels and its image 31 x 20"):
-        read_mask([tmp_path / "empty.png"], (31, 20))
+    Image.new("L", (31, 20)).save(tmp_path / "wide.png")
+    with pytest.raises(MediaError, match="31 x 20 pixels and its image 30 x 20"):
+        read_mask([tmp_path / "wide.png"], images)
+
+
+def test_masks_of_numbered_classes_and_parts_of_images(tmp_path: Path) -> None:
+    classes = np.zeros((20, 30), dtype=np.uint8)
+    classes[2:6, 4:9], classes[10:14, 20:26] = 1, 2
+    Image.fromarray(classes).save(tmp_path / "classes.png")
+    Image.fromarray(RAMP).save(tmp_path / "image.png")
+    assert np.array_equal(read_label_map(tmp_path / "classes.png"), classes)
+    images = stored_images(tmp_path / "image.png", View(crop=(15, 5, 30, 20)))
+    assert np.array_equal(np.asarray(images[0].image), RAMP[5:20, 15:30])
+    for values, expected in (((1,), []), ((2,), [[5, 5, 11, 9]]), ((1, 2), [[5, 5, 11, 9]])):
+        mask = read_mask([tmp_path / "classes.png"], images, values, (15, 5, 30, 20))
+        assert mask is not None and boxes_of(mask) == expected
+    with pytest.raises(MediaError, match=r"30 x 20 pixels and no part \[15, 5, 31, 20\]"):
+        read_images(tmp_path / "image.png", View(crop=(15, 5, 31, 20)))
+    Image.new("RGB", (30, 20)).save(tmp_path / "colour.png")
+    with pytest.raises(MediaError, match="is in colour"):
+        read_label_map(tmp_path / "colour.png")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from qoq_lib.data.readers import IMAGE_SUFFIXES
+from qoq_lib.data.readers import IMAGE_SUFFIXES, suffix_of
 from qoq_lib.data.sources.source import Record, Source, as_split
 
 
@@ -47,4 +47,4 @@ class FolderPerClass:
 def class_files(root: Path, domain: str, pattern: str = "*/**/*") -> list[Path]:
     """The files of a folder-per-class tree, sorted: ECG headers or images, by ``domain``."""
     suffixes = {".hea"} if domain == "ecg" else IMAGE_SUFFIXES
-    return sorted(file for file in root.glob(pattern) if file.suffix.lower() in suffixes)
+    return sorted(file for file in root.glob(pattern) if suffix_of(file) in suffixes)

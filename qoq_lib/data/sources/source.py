@@ -6,10 +6,14 @@ signal. Opening, refusing and splitting are the same for all sources and live in
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from qoq_lib.data.frames import Window
 from qoq_lib.data.prompts import Task
+from qoq_lib.data.readers import Crop
 from qoq_lib.domains import DOMAINS
 from qoq_lib.runs import OneSentenceError
 
@@ -40,8 +44,12 @@ class Record:
 
     ``record_id`` is unique inside the source. Empty ``answers`` mean: listed, but by declaration
     without a usable label. ``split`` is the source's official one, ``None`` where it has none.
+
+    ``frames`` are the slices of a volume, or the frames of a video, that are shown, counted from 0;
+    none mean that the reader spreads them evenly: over what a mask volume marks, else over all.
     ``crop`` is the part of image and mask that is meant, ``None`` for all of them. The lesion is
-    where a mask holds one of ``mask_values``; without them a mask is two-valued.
+    where a mask holds one of ``mask_values``; without them a mask is two-valued. Mask and boxes are
+    what lies in any of the frames shown.
     """
 
     record_id: str
@@ -49,10 +57,11 @@ class Record:
     answers: tuple[str, ...]
     images: tuple[Path, ...] = ()
     ecg: Path | None = None
+    frames: tuple[int, ...] = ()
+    crop: Crop | None = None
     masks: tuple[Path, ...] = ()
-    boxes: tuple[Box, ...] = ()
-    crop: tuple[int, int, int, int] | None = None
     mask_values: tuple[int, ...] = ()
+    boxes: tuple[Box, ...] = ()
     report: str | None = None
     sex: str | None = None
     age_years: float | None = None
@@ -83,7 +92,8 @@ class Source:
     ``folder`` lies below the data root. ``missing="skip"`` declares that the tables list more than
     the folder holds (a subset of the data set): such records are counted, not refused. ``task`` is
     what is asked. ``cohort`` names the hospital register its patients are numbered in, where
-    several sources share one (a patient is then on one side in all of them).
+    several sources share one (a patient is then on one side in all of them). ``window`` is the
+    level and the width, in Hounsfield units, in which CT slices are shown in grey.
     """
 
     name: str
@@ -95,6 +105,7 @@ class Source:
     task: Task = "diagnosis"
     cohort: str = ""
     missing: Literal["refuse", "skip"] = "refuse"
+    window: Window | None = None
 
     def __post_init__(self) -> None:
         """Refuse a declaration that no row could satisfy."""
@@ -116,12 +127,23 @@ class Source:
                 )
 
     def records(self, data_root: Path) -> Iterator[Record | Unreadable]:
-        """Its records below ``data_root``, in a fixed order; ``SourceError`` if not as declared."""
+        """Its records below ``data_root``, in a fixed order; ``SourceError`` if not as declared.
+
+        A file that a link takes out of the folder is not as declared; the folder may be a link.
+        """
         root = Path(data_root) / self.folder
         if not root.is_dir():
             raise SourceError(f"The folder of {self.name}, {root}, is missing: check data_root.")
-        for reader in self.readers:
-            yield from reader(self, root)
+        home, real_folder = root.resolve(), cache(Path.resolve)  # most files share few folders
+        for record in chain.from_iterable(reader(self, root) for reader in self.readers):
+            for file in record.files if isinstance(record, Record) else ():
+                real = file.resolve() if file.is_symlink() else real_folder(file.parent)
+                if not real.is_relative_to(home):
+                    raise SourceError(
+                        f"{file} of {self.name} is a link out of its folder, to {real}: copy the "
+                        "files there."
+                    )
+            yield record
 
     def patient(self, record: Record) -> str:
         """The patient of ``record``, under a name that is unique over all sources."""
