@@ -13,11 +13,12 @@ from qoq_lib.data.example import ecg_array
 from qoq_lib.domains import DOMAINS
 
 AnswerStyle = Literal["brief", "reasoning"]
-Task = Literal["diagnosis", "perception", "tissue", "length_of_stay", "mortality"]
+Task = Literal["diagnosis", "perception", "grounding", "tissue", "length_of_stay", "mortality"]
 
 TASKS: dict[Task, str] = {
     "diagnosis": "which diagnosis?",
     "perception": "which pattern is visible?",
+    "grounding": "draw a box around each structure of the list.",
     "tissue": "which tissue covers most of the image?",
     "length_of_stay": (
         "the text, the ECG and the chest X-ray are of the first 48 hours of a hospital stay. How "

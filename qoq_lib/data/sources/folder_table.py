@@ -31,16 +31,18 @@ class FolderTable:
     """A table below the root, and what its columns mean.
 
     ``file`` is the image (or the ECG record) relative to the root; rows that share it are one
-    record. In ``images/**/{name}`` the stars stand for any folders, or none. ``label`` is a text,
-    or a tuple of one-hot columns whose names are the labels ("" if none is 1; -1, uncertain, is not
-    1). ``labels`` maps what is written to answers (``None``: no usable label).
+    record, and ``also`` are further images of it. In ``images/**/{name}`` the stars stand for any
+    folders, or none. ``label`` is a text, or a tuple of one-hot columns whose names are the labels
+    ("" if none is 1; -1, uncertain, is not 1). ``labels`` maps what is written to answers
+    (``None``: no usable label).
 
     A record with two different answers is an error unless ``several`` may apply, or the ``highest``
     does: the last in the source's options. With a ``reader``, the rows of a file are several
     people's: an answer or a box stands where more than half of them give it.
 
     ``patient`` is by default the file. The ``mask`` files of all rows of a file are its masks;
-    ``mask_partial`` declares that not every file has one. ``box`` gives a row's lesion box, a row
+    ``mask_partial`` declares that not every file has one, ``mask_values`` which of its values are
+    the lesion. ``box`` gives a row's lesion box, a row
     being one of ``box_rows`` where boxes have a table of their own. ``joins`` add columns, in
     order; ``renamed`` maps a column's name to another before anything else.
     """
@@ -51,10 +53,12 @@ class FolderTable:
     labels: Mapping[str, str | None] | None = None
     several: bool = False
     highest: bool = False
+    also: tuple[Text, ...] = ()
     reader: Text = ""
     patient: Text = ""
     mask: Text = ""
     mask_partial: bool = False
+    mask_values: tuple[int, ...] = ()
     box: Callable[[Row], Box | None] | None = None
     box_rows: Join | None = None
     report: Text = ""
@@ -107,14 +111,16 @@ class _Listing:
         declared = inside(self.root, folder + below, self.where)
         file = self._tree.get(below, declared) if stars else declared
         is_ecg = self.source.domain == "ecg"
+        also = (inside(self.root, text_of(one, row), self.where) for one in table.also)
         masks = unique(filter(None, (text_of(table.mask, one) for one in rows)))
         return Record(
             record_id=declared.relative_to(self.root).as_posix(),
             patient_id=text_of(table.patient, row) or name,
             answers=self._answers(rows, str(file)),
-            images=() if is_ecg else (file,),
+            images=() if is_ecg else (file, *also),
             ecg=file if is_ecg else None,
             masks=self._masks(masks),
+            mask_values=table.mask_values,
             boxes=self._boxes(rows),
             report=text_of(table.report, row) or None,
             sex=as_sex(text_of(table.sex, row)),

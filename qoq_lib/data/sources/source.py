@@ -114,7 +114,8 @@ class Source:
                 f"Source {self.name!r}: unknown domain {self.domain!r}; use one of "
                 f"{', '.join(DOMAINS)}."
             )
-        if len(self.options) < 2 or len(set(self.options)) != len(self.options):
+        grounding = self.task == "grounding"  # what is asked is where, and one label will do
+        if len(self.options) < 2 - grounding or len(set(self.options)) != len(self.options):
             raise SourceError(
                 f"Source {self.name!r} needs at least two different labels, got "
                 f"{list(self.options)}."

@@ -4,6 +4,7 @@ A line is kept as a tuple of cells beside one shared index of columns, because t
 have hundreds of thousands of lines.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,9 @@ class Join:
         rows = read_table(inside(root, self.table, where))
         found: dict[str, list[Row]] = {}
         for row in rows:
-            found.setdefault(row[self.column], []).append(row)
+            same_key = found.setdefault(row[self.column], [])
+            if row not in same_key:  # a line that stands there twice is one
+                same_key.append(row)
         return found
 
 
@@ -115,13 +118,15 @@ def joined(rows: list[Row], join: Join, root: Path, where: str) -> list[Row]:
 def read_table(path: Path, renamed: Mapping[str, str] | None = None) -> list[Row]:
     """The lines of a table, all cells as stripped text; columns in ``renamed`` get its names.
 
-    Comma-separated text in UTF-8, or in Latin-1 where it is not, plain or compressed (``.gz``), or
-    a spreadsheet (``.xlsx``). ``SourceError`` on a missing, unreadable or empty table.
+    Comma-separated text (with tabs as ``.tsv``) in UTF-8, or in Latin-1 where it is not, plain or
+    compressed (``.gz``), a spreadsheet (``.xlsx``), or a ``.json`` list of objects, whose ``null``
+    and absent values are empty cells and whose others are as JSON writes them. ``SourceError`` on a
+    missing, unreadable or empty table.
     """
     if not path.is_file():
         raise SourceError(f"The table {path} is missing: put it there or check data_root.")
     try:
-        frame = _read_excel(path) if path.suffix == ".xlsx" else _read_csv(path)
+        frame = _READERS.get(path.suffix, _read_csv)(path)
     except (OSError, ValueError, EOFError) as error:  # pandas' own errors are ValueErrors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SourceError(
@@ -139,10 +144,28 @@ def read_table(path: Path, renamed: Mapping[str, str] | None = None) -> list[Row
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
+    separator = "\t" if ".tsv" in path.suffixes else ","
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        return pd.read_csv(
+            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+        )
     except UnicodeDecodeError:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="latin-1")
+        return pd.read_csv(
+            path, sep=separator, dtype=str, keep_default_na=False, encoding="latin-1"
+        )
+
+
+def _read_json(path: Path) -> pd.DataFrame:
+    lines = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
+        raise ValueError("it is no list of objects")
+    return pd.DataFrame([{key: _json_cell(line[key]) for key in line} for line in lines]).fillna("")
+
+
+def _json_cell(value: object) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value)
 
 
 def _read_excel(path: Path) -> pd.DataFrame:
@@ -152,3 +175,6 @@ def _read_excel(path: Path) -> pd.DataFrame:
         raise SourceError(
             f"The spreadsheet {path} needs the package openpyxl: install qoq-med-repro[data]."
         ) from error
+
+
+_READERS = {".xlsx": _read_excel, ".json": _read_json}
