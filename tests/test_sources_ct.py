@@ -179,3 +179,35 @@ def test_a_table_of_rspect_without_its_columns_is_refused(tmp_path: Path) -> Non
     (tmp_path / "ct/rspect/train.csv").unlink()
     with pytest.raises(SourceError, match=r"train\.csv cannot be read .*No such file"):
         listed("rspect", tmp_path)
+
+
+@needs_volumes
+def test_slices_of_kits_go_through_the_tumour_and_only_it_is_boxed(tmp_path: Path) -> None:
+    ct.kits23(tmp_path / "ct/kits23")
+    _, rows = assembled(SOURCE["kits23"], tmp_path, tmp_path / "out")
+    row = rows["dataset/case_00001/imaging.nii.gz"]
+    assert len(row["images"]) == 4 and row["boxes"] == [[6, 5, 12, 8]]
+    assert np.asarray(row["mask"])[5:8, 6:12].all()
+    shown = np.asarray(row["images"][0])
+    voxels = ct.hounsfield(1, 20)[5]  # the tumour is on slices 5 to 8; level 40, width 400
+    assert np.array_equal(shown == 255, voxels >= 240) and np.array_equal(
+        shown == 0, voxels <= -160
+    )
+
+
+@needs_volumes
+def test_a_nodule_of_lndb_is_boxed_by_what_any_radiologist_outlined(tmp_path: Path) -> None:
+    ct.lndb(tmp_path / "ct/lndb")
+    _, rows = assembled(SOURCE["lndb"], tmp_path, tmp_path / "out")
+    assert rows["LNDb-0001/012"]["boxes"] == [[6, 4, 12, 9]]
+    assert len(rows["LNDb-0001/012"]["images"]) == 4
+    assert rows["LNDb-0002/024"]["boxes"] is None and rows["LNDb-0003/000"]["mask"] is None
+
+
+def test_a_table_in_json_that_is_no_list_of_objects_is_refused(tmp_path: Path) -> None:
+    ct.kits23(tmp_path / "ct/kits23")
+    table_file = tmp_path / "ct/kits23/dataset/kits23.json"
+    for text in ('{"case_id": "case_00000"}', "[1, 2]", "[{"):
+        table_file.write_text(text)
+        with pytest.raises(SourceError, match=r"kits23\.json cannot be read"):
+            listed("kits23", tmp_path)

@@ -48,7 +48,7 @@ def inspect(root: Path) -> list[str]:
     for study in range(16):
         patient = study // 2
         side = ("train", "train", "train", "train", "valid", "test", "test", "test")[patient]
-        nifti(root / f"CTPA/PE{study:05x}.nii.gz", _hounsfield(study, 6))
+        nifti(root / f"CTPA/PE{study:05x}.nii.gz", hounsfield(study, 6))
         mapping.append(f"{study}\t{1000 + patient}\t2001-01-0{patient + 1}\tPE{study:05x}")
         labels.append(f"{study}\t{'Censored' if study == 15 else marks[study % 5]}")
         splits.append(f"{study}\t{side}")
@@ -71,7 +71,7 @@ def kits23(root: Path) -> list[str]:
     cases = []
     for number in range(12):
         case = f"case_{number:05d}"
-        nifti(root / f"dataset/{case}/imaging.nii.gz", _hounsfield(number, 20))
+        nifti(root / f"dataset/{case}/imaging.nii.gz", hounsfield(number, 20))
         mask = np.zeros((20, SIDE, SIDE), dtype=np.int16)
         mask[2:18, 3:13, 3:13] = 1
         mask[5:9, 5:8, 6:12] = 2
@@ -137,7 +137,7 @@ def rspect(root: Path) -> list[str]:
         kind = ("negative", "acute", "chronic", "both")[study % 4] if study < 11 else "unclear"
         for number in range(8):
             name = f"s{study:02d}/e{study:02d}/i{study:02d}{number}"
-            ct_slice(root / f"train/{name}.dcm", _hounsfield(100 * study + number, 1)[0])
+            ct_slice(root / f"train/{name}.dcm", hounsfield(100 * study + number, 1)[0])
             shown = kind in ("acute", "chronic", "both") and 2 <= number <= 5
             marks = [shown, kind == "negative", 0, 0, 0, 0, 0, 0, kind == "chronic", 0, 0]
             marks += [kind == "both", 0, kind == "unclear"]
@@ -157,6 +157,7 @@ def _mark(
     return f"{scan},{radiologist},{finding},8,8,{slice_number - 100.0},{nodule},{volume},5"
 
 
-def _hounsfield(seed: int, depth: int) -> np.ndarray:
+def hounsfield(seed: int, depth: int) -> np.ndarray:
+    """Voxels of a CT that depend on ``seed`` alone: slices x rows x columns."""
     voxels = np.random.default_rng(seed).integers(-1000, 400, (depth, SIDE, SIDE))
     return voxels.astype(np.int16)
