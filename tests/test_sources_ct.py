@@ -48,7 +48,7 @@ def usable(records: dict[str, Record | Unreadable]) -> dict[str, Record]:
         pytest.param("inspect", ct.inspect, 13, marks=needs_volumes),
         pytest.param("kits23", ct.kits23, 9, marks=needs_volumes),
         ("hemorrhage", ct.hemorrhage, 38),
-        pytest.param("rspect", ct.rspect, 26, marks=needs_volumes),
+        ("rspect", ct.rspect, 26),
     ],
 )
 def test_rows_are_whole_and_what_cannot_be_read_is_named(
