@@ -1,6 +1,7 @@
 """MIMIC-IV: what belongs to the first 48 hours of a stay, and who is on which side of the split."""
 
 import gzip
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -103,8 +104,7 @@ def test_a_patient_is_on_one_side_in_every_source_of_the_cohort(
     assert assembly.duplicates == []  # two questions about one film are no copies
 
 
-def test_a_patient_of_the_test_films_is_in_the_test_stays(tmp_path: Path) -> None:
-    root = layout.mimic_iv(tmp_path)
+def test_a_patient_of_the_test_films_is_in_the_test_stays(root: Path, tmp_path: Path) -> None:
     film = next((root / "chest_xray" / "mimic_cxr").rglob("p10000003/*/*-pa.jpg"))
     copy = root / "films" / "test" / "normal" / "p10000003.jpg"
     copy.parent.mkdir(parents=True)
@@ -136,8 +136,9 @@ def test_missing_and_damaged_files_are_refused_by_name(
         assemble_sources(SOURCES, root, tmp_path / "out", name="test")
 
 
-def test_a_missing_damaged_or_other_table_is_one_sentence(tmp_path: Path) -> None:
-    root = layout.mimic_iv(tmp_path)
+def test_a_missing_damaged_or_other_table_is_one_sentence(root: Path, tmp_path: Path) -> None:
+    tables = shutil.ignore_patterns("files", "out")
+    root = shutil.copytree(root, tmp_path / "copy", ignore=tables)
     table = root / "multimodal" / "mimic_iv" / "hosp" / "labevents.csv.gz"
     whole = table.read_bytes()
     for content, expected in (
