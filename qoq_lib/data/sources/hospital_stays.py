@@ -4,7 +4,8 @@ A stay is listed where a 12-lead ECG and a frontal chest X-ray were taken in its
 arrival (in the emergency department where it began there) to 48 hours after admission or its end,
 whichever is first. Nothing outside the window is in a record: no picture or tracing of another
 time, no laboratory result that was reported later. Diagnoses, discharge summaries, radiology
-reports and how the stay ended are not read into it at all.
+reports and how the stay ended are not read into it at all. A stay that ended within 48 hours lies
+in its window as a whole.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -48,7 +49,8 @@ class HospitalStays:
 
     def __call__(self, source: Source, root: Path) -> Iterator[Record]:
         """Yield the records of ``source`` in the order of their admission numbers."""
-        ehr, ecg, film = (inside(root, one, source.name) for one in self._folders())
+        folders = (self.ehr, self.ecg, self.chest_xray)
+        ehr, ecg, film = (inside(root, folder, source.name) for folder in folders)
         stays = _stays(ehr)
         stays["answer"] = self.outcome(stays)
         for first in (_first_ecg(ecg, stays), _first_film(film, stays)):
@@ -56,9 +58,6 @@ class HospitalStays:
         texts = _texts(ehr, ecg, stays)
         for stay in stays.sort_values("hadm_id").itertuples(index=False):
             yield _record(stay, texts.get(stay.hadm_id), ecg, film)
-
-    def _folders(self) -> tuple[str, str, str]:
-        return self.ehr, self.ecg, self.chest_xray
 
 
 def _record(stay: Any, text: str | None, ecg: Path, film: Path) -> Record:
@@ -85,8 +84,8 @@ def _stays(ehr: Path) -> pd.DataFrame:
         ehr / "hosp" / "patients.csv.gz", ("subject_id", "gender", "anchor_age", "anchor_year")
     )
     start = admissions["edregtime"].fillna(admissions["admittime"])
-    end = admissions[["dischtime", "deathtime"]].min(axis=1)
-    until = (admissions["admittime"] + WINDOW).combine(end, min)
+    ends = admissions[["dischtime", "deathtime"]].assign(known=admissions["admittime"] + WINDOW)
+    until = ends.min(axis=1)
     return admissions.assign(start=start, until=until).merge(patients, on="subject_id")
 
 
@@ -160,7 +159,11 @@ def _values(
     title: str, folder: Path, events: str, items: str, wanted: Sequence[str], stays: pd.DataFrame
 ) -> dict[int, str]:
     """The first and last number of each item in each window; ``wanted`` empty: of all items."""
-    names = _table(folder / f"{items}.csv.gz", ("itemid", "label")).set_index("itemid")["label"]
+    names = (
+        _table(folder / f"{items}.csv.gz", ("itemid", "label"))
+        .set_index("itemid")["label"]
+        .dropna()
+    )
     if wanted:
         names = names[names.isin(wanted)]
     known = names.index
