@@ -7,7 +7,7 @@ signal. Opening, refusing and splitting are the same for all sources and live in
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import ClassVar, Literal
 
 from qoq_lib.domains import DOMAIN_NAMES
 from qoq_lib.runs import OneSentenceError
@@ -67,6 +67,7 @@ class Unreadable:
 
     record_id: str
     reason: str
+    files: ClassVar[tuple[Path, ...]] = ()  # none of it is read
 
 
 @dataclass(frozen=True)
