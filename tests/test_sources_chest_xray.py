@@ -150,6 +150,19 @@ def test_coronahack_reads_class_split_and_child_from_its_table(tmp_path: Path) -
     }
 
 
+def test_an_image_in_two_data_sets_is_on_one_side_in_both(tmp_path: Path) -> None:
+    layouts.coronahack(layouts.covid19(tmp_path))
+    root = tmp_path / "chest_xray"
+    tested = next((root / "coronahack").rglob("person100_bacteria_475.jpeg"))
+    trained = root / "covid19" / "TrainData" / "Normal" / "3.jpg"
+    trained.write_bytes(tested.read_bytes())
+    both = [NAMED["covid19"], NAMED["coronahack"]]
+    assembly = assemble_sources(both, tmp_path, tmp_path / "out", name="test", on_error="skip")
+    assert [one.ids[0] for one in assembly.duplicates] == ["covid19/TrainData/Normal/3.jpg"]
+    split_of = {row["id"]: row["split"] for row in rows_of(tmp_path / "out")}
+    assert {split_of[name] for name in assembly.duplicates[0].ids} == {"test"}
+
+
 def test_a_join_with_two_lines_for_one_key_is_refused(tmp_path: Path) -> None:
     root = layouts.mimic_cxr(tmp_path) / "chest_xray" / "mimic_cxr"
     columns = "subject_id,study_id," + ",".join(layouts.ALPHABETICAL)

@@ -193,7 +193,7 @@ def _list_records(sources: Sequence[Source], root: Path, assembly: Assembly) -> 
         assembly.options[source.name] = list(source.options)
         for record in source.records(root):
             if isinstance(record, Unreadable):
-                _refuse(source, record.record_id, record.reason, assembly)
+                assembly.refused.append(Refusal(source.name, record.record_id, record.reason))
             elif source.missing == "skip" and not all(file.is_file() for file in record.files):
                 _add_one(assembly.not_here, source.name)
             elif not record.answers:
@@ -216,16 +216,12 @@ def _hash_into(
     try:
         hashes = content_hash(record.images, record.ecg)
     except MediaError as error:
-        _refuse(source, record.record_id, str(error), assembly)
+        assembly.refused.append(Refusal(source.name, record.record_id, str(error)))
         return
     one = _Listed(replace(source, readers=()), record, hashes, _stamps(record.masks))
     if one.row_id in listed:
         raise AssemblyError(f"The record {one.row_id} is listed twice: list each file once.")
     listed[one.row_id] = one
-
-
-def _refuse(source: Source, record_id: str, reason: str, assembly: Assembly) -> None:
-    assembly.refused.append(Refusal(source.name, record_id, reason))
 
 
 def _case(one: _Listed) -> Case:

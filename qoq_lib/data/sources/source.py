@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import ClassVar, Literal
 
 from qoq_lib.data.frames import Window
 from qoq_lib.data.prompts import Task
@@ -83,6 +83,7 @@ class Unreadable:
 
     record_id: str
     reason: str
+    files: ClassVar[tuple[Path, ...]] = ()  # none of it is read
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Source:
             raise SourceError(f"The folder of {self.name}, {root}, is missing: check data_root.")
         home, real_folder = root.resolve(), cache(Path.resolve)  # most files share few folders
         for record in chain.from_iterable(reader(self, root) for reader in self.readers):
-            for file in record.files if isinstance(record, Record) else ():
+            for file in record.files:
                 real = file.resolve() if file.is_symlink() else real_folder(file.parent)
                 if not real.is_relative_to(home):
                     raise SourceError(
