@@ -12,9 +12,9 @@ from jinja2.exceptions import TemplateError
 from PIL import Image
 from transformers import AutoProcessor
 
+from qoq_lib.data.frames import evenly_spaced_frames
 from qoq_lib.data.prompts import shuffled, task_question, to_messages
 from qoq_lib.model.ecg_signal import STANDARD_LEADS, EcgInputError, prepare_ecg
-from qoq_lib.data.frames import evenly_spaced_frames
 from qoq_lib.model.processing_qoq import (
     CHAT_TEMPLATE,
     ECG_TOKEN,

@@ -17,6 +17,7 @@ from qoq_lib.data.readers import (
     View,
     boxes_of,
     content_hash,
+    look_of,
     read_ecg,
     read_images,
     read_label_map,
@@ -311,6 +312,43 @@ def test_missing_samples_loose_electrodes_and_broken_headers_are_refused(
         (tmp_path / "r1.hea").write_text(text)
         with pytest.raises(MediaError, match=r"r1\.hea"):
             read_ecg(tmp_path / "r1")
+
+
+@pytest.mark.parametrize("name", ["../secret.mat", "/etc/secret.mat", "..\\secret.mat"])
+def test_a_header_that_points_out_of_its_folder_is_refused(
+    tmp_path: Path, millivolts: np.ndarray, name: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    write_mat(tmp_path / "in", millivolts)
+    (tmp_path / "in" / "r1.mat").rename(tmp_path / "secret.mat")
+    header = tmp_path / "in" / "r1.hea"
+    for record in ("r1", "r1.mat"):  # wfdb reads the first, the second is renamed before
+        lines = header.read_text().splitlines()
+        lines = [lines[0].replace(lines[0].split()[0], record)] + [
+            f"{name} {line.partition(' ')[2]}" if not line.startswith("#") else line
+            for line in lines[1:]
+        ]
+        header.write_text("\n".join([*lines, ""]))
+        with pytest.raises(MediaError, match=r"r1\.hea points out of its folder"):
+            read_ecg(tmp_path / "in" / "r1")
+
+
+def test_a_header_of_absurd_length_is_refused(tmp_path: Path, millivolts: np.ndarray) -> None:
+    write_mat(tmp_path, millivolts)
+    header = tmp_path / "r1.hea"
+    header.write_text(header.read_text().replace("500 1000", "500 99999999999", 1))
+    with pytest.raises(MediaError, match="declares 12 leads of 99999999999 samples"):
+        read_ecg(tmp_path / "r1")
+
+
+def test_a_copy_looks_the_same_and_another_image_does_not(tmp_path: Path) -> None:
+    x, y = np.meshgrid(np.linspace(0, 3, 90), np.linspace(0, 2, 60))
+    scene = Image.fromarray(np.uint8(120 + 60 * np.sin(3 * x) * np.cos(2 * y) + 20 * x))
+    scene.save(tmp_path / "copy.jpg", quality=60)
+    copies = [Image.open(tmp_path / "copy.jpg"), scene.resize((180, 120)), scene.convert("RGB")]
+    for copy in (*copies, scene.point(lambda level: level // 2 + 40)):
+        assert (look_of(copy) ^ look_of(scene)).bit_count() <= 1
+    assert (look_of(scene.transpose(Image.Transpose.ROTATE_180)) ^ look_of(scene)).bit_count() > 9
 
 
 def test_hashes_tell_content_and_not_name(tmp_path: Path, millivolts: np.ndarray) -> None:
