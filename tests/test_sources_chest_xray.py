@@ -167,6 +167,6 @@ def test_a_join_with_two_lines_for_one_key_is_refused(tmp_path: Path) -> None:
     root = layouts.mimic_cxr(tmp_path) / "chest_xray" / "mimic_cxr"
     columns = "subject_id,study_id," + ",".join(layouts.ALPHABETICAL)
     line = "10000032,501" + "," * len(layouts.ALPHABETICAL)
-    table(root / "mimic-cxr-2.0.0-chexpert.csv.gz", columns, line, line)
+    table(root / "mimic-cxr-2.0.0-chexpert.csv.gz", columns, line, f"{line}1.0")
     with pytest.raises(SourceError, match=r"csv\.gz has 2 lines of '501' where mimic_cxr"):
         records("mimic_cxr", tmp_path)

@@ -10,7 +10,7 @@ from layouts.volumes import HAS_VIDEOS
 from miniatures import assembled, one_side_each
 
 from qoq_lib.data.example import check_rows
-from qoq_lib.data.sources.source import Record
+from qoq_lib.data.sources.source import Record, SourceError
 from qoq_lib.data.sources.ultrasound import SOURCES
 from qoq_lib.data.storage import AssemblyError
 
@@ -117,3 +117,12 @@ def test_a_row_of_echonet_shows_the_traced_frame_and_asks_where(tmp_path: Path) 
     pixels = [np.asarray(row["images"][0].convert("L"), dtype=int) for row in (early, late)]
     assert np.abs(pixels[0] - pixels[1]).mean() > 5
     assert assembly.duplicates == []  # two frames of one video are no copies
+
+
+def test_a_tracing_without_a_frame_number_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "ultrasound/echonet_dynamic"
+    ultrasound.echonet_dynamic(root)
+    table = root / "VolumeTracings.csv"
+    table.write_text(table.read_text() + "0X0000000000000002.avi,1,2,3,4,No Systolic\n")
+    with pytest.raises(SourceError, match=r"VolumeTracings\.csv: the column 'Frame' holds 'No Sys"):
+        listed("echonet_dynamic", tmp_path)

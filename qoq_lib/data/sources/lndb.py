@@ -8,13 +8,14 @@ from pathlib import Path
 
 from qoq_lib.data.frames import FRAMES
 from qoq_lib.data.sources.source import Record, Source, Unreadable, inside
-from qoq_lib.data.sources.tables import Row, read_table
+from qoq_lib.data.sources.tables import Row, number_of, read_table
 
 SLICES, STRIDE = 24, 12
 """A window's slices, and the slices from the start of one window to that of the next."""
 
 _STEP = SLICES // FRAMES
 _SEGMENTED_MM = 3.0
+_TABLE = "trainNodules.csv"
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ def nodule_windows(source: Source, root: Path) -> Iterator[Record | Unreadable]:
     nothing. Nodules of 3 mm and more have masks, one file per radiologist.
     """
     scans: dict[int, list[Row]] = {}
-    for row in read_table(root / "trainNodules.csv"):
-        scans.setdefault(int(row["LNDbID"]), []).append(row)
+    where = f"{source.name}, table {_TABLE}"
+    for row in read_table(root / _TABLE):
+        scans.setdefault(int(number_of(row, "LNDbID", where)), []).append(row)
     for number, rows in sorted(scans.items()):
         name = f"LNDb-{number:04d}"
         volume = inside(root, f"data/{name}.mhd", source.name)
@@ -67,7 +69,7 @@ def nodule_windows(source: Source, root: Path) -> Iterator[Record | Unreadable]:
                 f"The header {volume} cannot be read ({error}): fetch it again, or unlist it.",
             )
             continue
-        nodules = [_nodule(row, axis) for row in rows if row["Nodule"] == "1"]
+        nodules = [_nodule(row, axis, where) for row in rows if row["Nodule"] == "1"]
         for start in range(0, max(axis.count - SLICES, 0) + 1, STRIDE):
             end = min(start + SLICES, axis.count)
             yield _window(root, name, (start, end), nodules)
@@ -94,10 +96,10 @@ def _window(root: Path, name: str, span: tuple[int, int], nodules: Sequence[_Nod
     )
 
 
-def _nodule(row: Row, axis: _Axis) -> _Nodule:
-    diameter = 2 * (3 * float(row["Volume"]) / (4 * math.pi)) ** (1 / 3)
+def _nodule(row: Row, axis: _Axis, where: str) -> _Nodule:
+    diameter = 2 * (3 * number_of(row, "Volume", where) / (4 * math.pi)) ** (1 / 3)
     return _Nodule(
-        centre=(float(row["z"]) - axis.lowest_mm) / axis.spacing_mm,
+        centre=(number_of(row, "z", where) - axis.lowest_mm) / axis.spacing_mm,
         half=diameter / 2 / axis.spacing_mm,
         diameter=diameter,
         radiologist=row["RadID"],

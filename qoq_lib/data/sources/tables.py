@@ -5,6 +5,7 @@ have hundreds of thousands of lines.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,20 @@ class Join:
 def text_of(text: Text, row: Row) -> str:
     """What ``row`` says by the template or function ``text``."""
     return text(row) if callable(text) else text.format_map(row)
+
+
+def number_of(row: Row, column: str, where: str) -> float:
+    """The number in a cell; ``SourceError`` about ``where`` if it is none."""
+    try:
+        number = float(row[column])
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise SourceError(
+            f"{where}: the column {column!r} holds {row[column]!r} where a number is needed: "
+            "correct the table."
+        )
+    return number
 
 
 def box_in(x1: str, y1: str, x2: str, y2: str) -> Callable[[Row], Box | None]:

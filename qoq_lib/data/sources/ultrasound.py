@@ -8,9 +8,10 @@ from pathlib import Path, PurePosixPath
 from qoq_lib.data.sources.folder_per_class import FolderPerClass
 from qoq_lib.data.sources.folder_table import FolderTable
 from qoq_lib.data.sources.source import Box, Record, Source, as_split, inside
-from qoq_lib.data.sources.tables import Join, Row, read_table
+from qoq_lib.data.sources.tables import Join, Row, number_of, read_table
 
 _VENTRICLE = "left ventricle"
+_TRACINGS = "VolumeTracings.csv"
 
 # Heart, vena cava and femoral veins of one patient with pneumonia, as the table's comments say.
 _NOT_THE_LUNG = frozenset(f"{number}_litfl_pneumonia" for number in range(44, 49))
@@ -36,8 +37,8 @@ def covid_us_patient(row: Row) -> str:
 
 def traced_box(lines: Sequence[Row], width: int, height: int) -> Box:
     """The box around one frame's tracing: the chords of a ventricle, cut at the frame's edges."""
-    xs = [float(line[column]) for line in lines for column in ("X1", "X2")]
-    ys = [float(line[column]) for line in lines for column in ("Y1", "Y2")]
+    xs = [number_of(line, column, _TRACINGS) for line in lines for column in ("X1", "X2")]
+    ys = [number_of(line, column, _TRACINGS) for line in lines for column in ("Y1", "Y2")]
     x1, y1 = max(floor(min(xs)), 0), max(floor(min(ys)), 0)
     return x1, y1, min(ceil(max(xs)), width), min(ceil(max(ys)), height)
 
@@ -45,12 +46,12 @@ def traced_box(lines: Sequence[Row], width: int, height: int) -> Box:
 def _traced_frames(source: Source, root: Path) -> Iterator[Record]:
     """Each frame in which experts traced the left ventricle: end of filling, end of emptying."""
     tracings: dict[str, dict[int, list[Row]]] = {}
-    for line in read_table(root / "VolumeTracings.csv"):
+    for line in read_table(root / _TRACINGS):
         frames = tracings.setdefault(line["FileName"].removesuffix(".avi"), {})
-        frames.setdefault(int(line["Frame"]), []).append(line)
+        frames.setdefault(int(number_of(line, "Frame", _TRACINGS)), []).append(line)
     for row in read_table(root / "FileList.csv"):
         name = row["FileName"].removesuffix(".avi")
-        size = int(row["FrameWidth"]), int(row["FrameHeight"])
+        width, height = (int(number_of(row, f"Frame{side}", name)) for side in ("Width", "Height"))
         for frame, lines in sorted(tracings.get(name, {}).items()) or [(0, [])]:
             yield Record(
                 record_id=f"{name}/{frame}",
@@ -58,7 +59,7 @@ def _traced_frames(source: Source, root: Path) -> Iterator[Record]:
                 answers=(_VENTRICLE,) if lines else (),
                 images=(inside(root, f"Videos/{name}.avi", source.name),),
                 frames=(frame,),
-                boxes=(traced_box(lines, *size),) if lines else (),
+                boxes=(traced_box(lines, width, height),) if lines else (),
                 split=as_split(row["Split"]),
             )
 
