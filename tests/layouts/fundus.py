@@ -43,12 +43,14 @@ def messidor2(root: Path) -> list[str]:
 
 
 def jichi(root: Path) -> list[str]:
-    """Ten patients with four photographs each, over the years and of both eyes."""
+    """Ten patients with four photographs each, over the years and of both eyes; those of the later
+    patients lie in a folder.
+    """
     lines = []
     for patient in range(1, 11):
         for number in range(1, 5):
             name = f"{patient}_{number}_{'LR'[number % 2]}.jpg"
-            draw(root / name, 100 * patient + number)
+            draw(root / ("documents" if patient > 5 else "") / name, 100 * patient + number)
             grade = ("ndr", "sdr", "ppdr", "pdr")[(patient + number) % 4]
             lines.append(f"{name},pdr,{grade}")
     columns = "Image,Davis_grading_of_concatenated_figures,Davis_grading_of_one_figure"

@@ -86,7 +86,7 @@ _JICHI = Source(
     readers=(
         FolderTable(
             table="list.csv",
-            file="{Image}",
+            file="**/{Image}",  # the deposit does not say in which folder
             label="{Davis_grading_of_one_figure}",
             labels={
                 "ndr": "no retinopathy",
