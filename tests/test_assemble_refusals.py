@@ -144,6 +144,29 @@ def test_paths_out_of_the_folder_are_refused(tmp_path: Path) -> None:
             assemble("folder", tmp_path / "out", data_root=root, domain="ct", table="labels.csv")
 
 
+def test_links_out_of_the_folder_are_refused_and_the_folder_may_be_one(tmp_path: Path) -> None:
+    root = class_tree(tmp_path / "elsewhere" / "mine", 10)
+    (tmp_path / "mine").symlink_to(root)
+    assemble("folder", tmp_path / "out", data_root=tmp_path / "mine", domain="ct")
+    assert len(rows_of(tmp_path / "out")) == 20
+    draw(tmp_path / "secret" / "x.png", 1)
+    link = root / "benign" / "link.png"
+    for target in (tmp_path / "secret" / "x.png", root / "malignant" / "00.png"):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        if target.is_relative_to(root):
+            assert assemble("folder", tmp_path / "out", data_root=root, domain="ct").duplicates
+            continue
+        with pytest.raises(SourceError, match=r"link\.png of mine is a link out of its folder"):
+            assemble("folder", tmp_path / "out", data_root=root, domain="ct")
+    lines = ["secret/x.png,a", *(f"{n}.png,{'a' if n % 2 else 'b'}" for n in range(9))]
+    table = table_tree(tmp_path / "table", lines[1:], "file,label")
+    (table / "labels.csv").write_text("\n".join(["file,label", *lines, ""]))
+    (table / "secret").symlink_to(tmp_path / "secret")
+    with pytest.raises(SourceError, match=r"x\.png of table is a link out of its folder"):
+        assemble("folder", tmp_path / "out", data_root=table, domain="ct", table="labels.csv")
+
+
 def test_wrong_requests_are_one_sentence_each(tmp_path: Path) -> None:
     root, out = class_tree(tmp_path / "mine", 3), tmp_path / "out"
     (root / "bad.csv").write_text("name,label\n1.png,a\n")

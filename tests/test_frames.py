@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from qoq_lib.model.frames import FrameError, evenly_spaced_frames
+from qoq_lib.data.frames import FrameError, evenly_spaced_frames
 
 
 def ramp(depth: int) -> np.ndarray:

@@ -14,16 +14,31 @@ from PIL import Image
 
 from qoq_lib.data.readers import (
     MediaError,
+    View,
     boxes_of,
     content_hash,
-    image_bytes,
+    look_of,
     read_ecg,
-    read_image,
+    read_images,
+    read_label_map,
     read_mask,
+    stored_images,
 )
 
 LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
 RAMP = np.arange(20 * 30, dtype=np.uint8).reshape(20, 30)
+
+
+def read_image(path: Path) -> Image.Image:
+    """The one image of a picture."""
+    [image] = read_images(path)
+    return image
+
+
+def cell(path: Path, embed: bool = True) -> dict:
+    """What a table stores of a picture."""
+    [stored] = stored_images(path)
+    return stored.field(embed)
 
 
 @pytest.mark.parametrize("suffix", ["pgm", "bmp", "tif", "png"])
@@ -74,20 +89,20 @@ def test_an_image_is_turned_as_its_exif_says(tmp_path: Path) -> None:
     exif[0x0112] = 6
     Image.new("RGB", (8, 6)).save(tmp_path / "a.jpg", exif=exif)
     assert read_image(tmp_path / "a.jpg").size == (6, 8)
-    assert image_bytes(tmp_path / "a.jpg") == ((tmp_path / "a.jpg").read_bytes(), (6, 8))
+    assert cell(tmp_path / "a.jpg")["bytes"] == (tmp_path / "a.jpg").read_bytes()
 
 
 def test_the_format_counts_and_not_the_name(tmp_path: Path) -> None:
     Image.fromarray(RAMP).save(tmp_path / "a.jpg", format="TIFF")
-    data, size = image_bytes(tmp_path / "a.jpg")
-    assert size == (30, 20)
+    data = cell(tmp_path / "a.jpg")["bytes"]
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data), formats=["PNG"])), RAMP)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
 def test_plain_files_keep_their_own_bytes(tmp_path: Path, name: str) -> None:
     Image.fromarray(RAMP).convert("RGB").save(tmp_path / name)
-    assert image_bytes(tmp_path / name)[0] == (tmp_path / name).read_bytes()
+    assert cell(tmp_path / name) == {"bytes": (tmp_path / name).read_bytes(), "path": None}
+    assert cell(tmp_path / name, embed=False) == {"bytes": None, "path": str(tmp_path / name)}
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.pgm", "a.tif"])
@@ -157,19 +172,41 @@ def test_masks_are_united_whatever_their_lesion_value(tmp_path: Path) -> None:
     palette.putpalette([0, 0, 0, 255, 0, 0])
     palette.save(tmp_path / "three.tif")
     paths = [tmp_path / name for name in ("one.png", "two.png", "three.tif")]
-    mask = read_mask(paths, (30, 20))
+    Image.fromarray(RAMP).save(tmp_path / "image.png")
+    mask = read_mask(paths, stored_images(tmp_path / "image.png"))
     assert mask is not None and mask.mode == "L"
     assert np.array_equal(np.asarray(mask), ((one + two + three) > 0) * 255)
     assert boxes_of(mask) == [[3, 2, 9, 5], [20, 10, 25, 12], [2, 15, 4, 18]]
 
 
 def test_no_mask_an_empty_mask_and_a_mask_of_another_size(tmp_path: Path) -> None:
-    assert read_mask([], (30, 20)) is None
+    Image.fromarray(RAMP).save(tmp_path / "image.png")
+    images = stored_images(tmp_path / "image.png")
+    assert read_mask([], images) is None
     Image.new("L", (30, 20)).save(tmp_path / "empty.png")
-    empty = read_mask([tmp_path / "empty.png"], (30, 20))
+    empty = read_mask([tmp_path / "empty.png"], images)
     assert empty is not None and boxes_of(empty) == []
-    with pytest.raises(MediaError, match="30 x 20 pixels and its image 31 x 20"):
-        read_mask([tmp_path / "empty.png"], (31, 20))
+    Image.new("L", (31, 20)).save(tmp_path / "wide.png")
+    with pytest.raises(MediaError, match="31 x 20 pixels and its image 30 x 20"):
+        read_mask([tmp_path / "wide.png"], images)
+
+
+def test_masks_of_numbered_classes_and_parts_of_images(tmp_path: Path) -> None:
+    classes = np.zeros((20, 30), dtype=np.uint8)
+    classes[2:6, 4:9], classes[10:14, 20:26] = 1, 2
+    Image.fromarray(classes).save(tmp_path / "classes.png")
+    Image.fromarray(RAMP).save(tmp_path / "image.png")
+    assert np.array_equal(read_label_map(tmp_path / "classes.png"), classes)
+    images = stored_images(tmp_path / "image.png", View(crop=(15, 5, 30, 20)))
+    assert np.array_equal(np.asarray(images[0].image), RAMP[5:20, 15:30])
+    for values, expected in (((1,), []), ((2,), [[5, 5, 11, 9]]), ((1, 2), [[5, 5, 11, 9]])):
+        mask = read_mask([tmp_path / "classes.png"], images, values, (15, 5, 30, 20))
+        assert mask is not None and boxes_of(mask) == expected
+    with pytest.raises(MediaError, match=r"30 x 20 pixels and no part \[15, 5, 31, 20\]"):
+        read_images(tmp_path / "image.png", View(crop=(15, 5, 31, 20)))
+    Image.new("RGB", (30, 20)).save(tmp_path / "colour.png")
+    with pytest.raises(MediaError, match="is in colour"):
+        read_label_map(tmp_path / "colour.png")
 
 
 @pytest.fixture
@@ -275,6 +312,43 @@ def test_missing_samples_loose_electrodes_and_broken_headers_are_refused(
         (tmp_path / "r1.hea").write_text(text)
         with pytest.raises(MediaError, match=r"r1\.hea"):
             read_ecg(tmp_path / "r1")
+
+
+@pytest.mark.parametrize("name", ["../secret.mat", "/etc/secret.mat", "..\\secret.mat"])
+def test_a_header_that_points_out_of_its_folder_is_refused(
+    tmp_path: Path, millivolts: np.ndarray, name: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    write_mat(tmp_path / "in", millivolts)
+    (tmp_path / "in" / "r1.mat").rename(tmp_path / "secret.mat")
+    header = tmp_path / "in" / "r1.hea"
+    for record in ("r1", "r1.mat"):  # wfdb reads the first, the second is renamed before
+        lines = header.read_text().splitlines()
+        lines = [lines[0].replace(lines[0].split()[0], record)] + [
+            f"{name} {line.partition(' ')[2]}" if not line.startswith("#") else line
+            for line in lines[1:]
+        ]
+        header.write_text("\n".join([*lines, ""]))
+        with pytest.raises(MediaError, match=r"r1\.hea points out of its folder"):
+            read_ecg(tmp_path / "in" / "r1")
+
+
+def test_a_header_of_absurd_length_is_refused(tmp_path: Path, millivolts: np.ndarray) -> None:
+    write_mat(tmp_path, millivolts)
+    header = tmp_path / "r1.hea"
+    header.write_text(header.read_text().replace("500 1000", "500 99999999999", 1))
+    with pytest.raises(MediaError, match="declares 12 leads of 99999999999 samples"):
+        read_ecg(tmp_path / "r1")
+
+
+def test_a_copy_looks_the_same_and_another_image_does_not(tmp_path: Path) -> None:
+    x, y = np.meshgrid(np.linspace(0, 3, 90), np.linspace(0, 2, 60))
+    scene = Image.fromarray(np.uint8(120 + 60 * np.sin(3 * x) * np.cos(2 * y) + 20 * x))
+    scene.save(tmp_path / "copy.jpg", quality=60)
+    copies = [Image.open(tmp_path / "copy.jpg"), scene.resize((180, 120)), scene.convert("RGB")]
+    for copy in (*copies, scene.point(lambda level: level // 2 + 40)):
+        assert (look_of(copy) ^ look_of(scene)).bit_count() <= 1
+    assert (look_of(scene.transpose(Image.Transpose.ROTATE_180)) ^ look_of(scene)).bit_count() > 9
 
 
 def test_hashes_tell_content_and_not_name(tmp_path: Path, millivolts: np.ndarray) -> None:

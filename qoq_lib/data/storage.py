@@ -1,43 +1,30 @@
-"""An assembled data set on disk: ``<split>.parquet`` per split, and ``assembly.json`` beside them.
+"""An assembled data set on disk: parquet shards per split, their index, and ``assembly.json``.
 
-It is written in a temporary sibling folder and takes its final name only when it is complete.
+``<split>-00000.parquet`` and so on hold the rows, ``index.parquet`` a line per row
+(``shards.INDEX_SCHEMA``). All is written in a sibling folder, ``<name>.partial``, which takes its
+final name when it is complete; it stays after a kill if a shard is done, for the next run to go on.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, NamedSplit
 
 from qoq_lib.data.example import FEATURES, SPLITS
-from qoq_lib.runs import OneSentenceError
+from qoq_lib.data.leaks import Leaks, leak_report
+from qoq_lib.data.shards import INDEX_SCHEMA, AssemblyError, Note, Refusal, has_shards
 
 ASSEMBLY_FILE = "assembly.json"
-SCHEMA: pa.Schema = FEATURES.arrow_schema
-_ROWS_PER_GROUP = 64
-
-
-class AssemblyError(OneSentenceError, RuntimeError):
-    """A data set cannot be assembled, written or loaded; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A case that was left out because a file of it cannot be used."""
-
-    dataset: str
-    record: str
-    reason: str
+INDEX_FILE = "index.parquet"
 
 
 @dataclass(frozen=True)
@@ -55,7 +42,8 @@ class Assembly:
     ``rows[domain][split]`` and ``labels[dataset][answer][split]`` count rows (a row with two
     answers counts under both); ``options`` is each data set's label set. ``not_here`` counts, per
     data set, what a table lists beyond a declared subset, ``unlabelled`` what is declared without a
-    usable label. ``files`` are the SHA-256 of the parquet files, ``fingerprint`` that of them all.
+    usable label. ``leaks`` counts what the splits share. ``files`` are the SHA-256 of the shards,
+    ``fingerprint`` that of them all.
     """
 
     source: str
@@ -67,11 +55,12 @@ class Assembly:
     duplicates: list[Duplicate] = field(default_factory=list)
     not_here: dict[str, int] = field(default_factory=dict)
     unlabelled: dict[str, int] = field(default_factory=dict)
+    leaks: dict[str, Leaks] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     fingerprint: str = ""
 
     def count(self, row: Mapping[str, Any]) -> None:
-        """Add one row to the counts."""
+        """Add one row, or its line of the index, to the counts."""
         split = row["split"]
         by_split = self.rows.setdefault(row["domain"], {})
         by_split[split] = by_split.get(split, 0) + 1
@@ -85,61 +74,20 @@ class Assembly:
         return sum(counts.get(split, 0) for counts in self.rows.values())
 
 
-class SplitWriter:
-    """Streams rows into ``<folder>/<split>.parquet``; at most 64 rows a split are held in memory.
-
-    A context manager: leaving it writes what is still held and closes the files.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._held: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        self._writers: dict[str, pq.ParquetWriter] = {}
-        self._open = ExitStack()
-
-    def __enter__(self) -> Self:
-        """Start with no files; one is opened per split that gets a row."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the files, after writing what is held unless something failed."""
-        with self._open:
-            for split in list(self._held) if kind is None else []:
-                self._flush(split)
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Write one row: images and mask as ``{"bytes", "path"}``, the rest as ``FEATURES``."""
-        held = self._held[row["split"]]
-        held.append(row)
-        if len(held) == _ROWS_PER_GROUP:
-            self._flush(row["split"])
-
-    def _flush(self, split: str) -> None:
-        if split not in self._writers:
-            writer = pq.ParquetWriter(self._folder / f"{split}.parquet", SCHEMA)
-            self._writers[split] = self._open.enter_context(writer)
-        self._writers[split].write_table(pa.Table.from_pylist(self._held.pop(split), SCHEMA))
-
-
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A temporary sibling of ``out`` that takes its place when the block ends without an error.
+    """A sibling of ``out`` that takes its place when the block ends without an error.
 
-    On any error, Ctrl-C included, the sibling is removed and ``out`` is as it was.
-    ``AssemblyError`` where it cannot be written, or where ``out`` holds something else.
+    It is the one that an interrupted run left, if there is one. On any error, Ctrl-C included,
+    ``out`` is as it was and the sibling goes unless it holds a complete shard. ``AssemblyError``
+    where it cannot be written, or where ``out`` holds something else.
     """
     partial, old = out.with_name(f"{out.name}.partial"), out.with_name(f"{out.name}.old")
     try:
         if old.exists() and not out.exists():
             old.rename(out)  # an earlier run was killed between its two renames
         _check_replaceable(out)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        partial.mkdir(parents=True, exist_ok=True)
         yield partial
         if out.exists():
             shutil.rmtree(old, ignore_errors=True)
@@ -152,19 +100,50 @@ def new_folder(out: Path) -> Iterator[Path]:
             "folder or free the disk."
         ) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial.is_dir() and not has_shards(partial):
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def collect(assembly: Assembly, folder: Path, notes: Iterable[Note]) -> Iterator[Note]:
+    """Count the shards of ``folder`` into ``assembly`` and write their index, note by note.
+
+    Each note is yielded once it is counted; the index is complete when they are used up.
+    """
+    temporary = folder / f"{INDEX_FILE}.part"
+    with pq.ParquetWriter(temporary, INDEX_SCHEMA) as index:
+        for note in notes:
+            assembly.refused += note.refused
+            if note.sha256:
+                assembly.files[f"{note.name}.parquet"] = note.sha256
+                index.write_table(pa.Table.from_pylist(note.index, INDEX_SCHEMA))
+            for line in note.index:
+                assembly.count(line)
+            yield note
+    os.replace(temporary, folder / INDEX_FILE)
 
 
 def finish(assembly: Assembly, folder: Path) -> Assembly:
-    """Hash the parquet files of ``folder`` into ``assembly`` and write ``assembly.json``."""
-    for path in sorted(folder.glob("*.parquet")):
-        with path.open("rb") as file:
-            assembly.files[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    summary = json.dumps(assembly.files, sort_keys=True).encode()
+    """Count the leaks, write ``assembly.json`` and drop the notes of the shards."""
+    assembly.leaks = leak_report(load_index(folder))
+    assembly.files = dict(sorted(assembly.files.items()))
+    summary = json.dumps(assembly.files).encode()
     assembly.fingerprint = hashlib.sha256(summary).hexdigest()
+    for note in folder.glob("*.json"):
+        note.unlink()
     text = json.dumps(asdict(assembly), indent=2, ensure_ascii=False)
     (folder / ASSEMBLY_FILE).write_text(text + "\n", encoding="utf-8")
     return assembly
+
+
+def load_index(folder: Path) -> pa.Table:
+    """The index of an assembly, a line per row; ``AssemblyError`` where there is none."""
+    try:
+        return pq.read_table(Path(folder) / INDEX_FILE, schema=INDEX_SCHEMA)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise AssemblyError(
+            f"{folder} holds no index of an assembled data set ({error}): assemble it first with "
+            "notebook 01."
+        ) from error
 
 
 def load_assembled(folder: Path) -> DatasetDict:
@@ -174,16 +153,17 @@ def load_assembled(folder: Path) -> DatasetDict:
     assembled again. ``AssemblyError`` where ``folder`` holds no complete assembly.
     """
     files = load_assembly(folder).files
+    shards = {split: [name for name in files if name.startswith(f"{split}-")] for split in SPLITS}
     return DatasetDict(
         {
             split: Dataset.from_parquet(
-                str(Path(folder) / f"{split}.parquet"),
+                [str(Path(folder) / name) for name in names],
                 split=NamedSplit(split),
                 features=FEATURES,
                 cache_dir=str(Path(folder) / ".cache"),
             )
-            for split in SPLITS
-            if f"{split}.parquet" in files
+            for split, names in shards.items()
+            if names
         }
     )
 
@@ -195,6 +175,7 @@ def load_assembly(folder: Path) -> Assembly:
         values = json.loads(path.read_text(encoding="utf-8"))
         values["refused"] = [Refusal(**one) for one in values["refused"]]
         values["duplicates"] = [Duplicate(**one) for one in values["duplicates"]]
+        values["leaks"] = {name: Leaks(**one) for name, one in values["leaks"].items()}
         return Assembly(**values)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AssemblyError(

@@ -11,7 +11,7 @@ from qoq_lib.answers import read_answer, reasoning
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.data.phantom.plan import MIN_ROWS
 from qoq_lib.data.prompts import with_options
-from qoq_lib.data.readers import read_ecg, read_image
+from qoq_lib.data.readers import read_ecg, read_images
 from qoq_lib.model.loading import LoadError, ModelSize
 from qoq_lib.runs import OneSentenceError
 
@@ -96,7 +96,7 @@ def _own_image(path: str) -> dict[str, Any]:
     if not path:
         return {}
     file = Path(path).expanduser()
-    return {"id": file.name, "images": [read_image(file)], "boxes": None, "mask": None}
+    return {"id": file.name, "images": read_images(file), "boxes": None, "mask": None}
 
 
 def _own_ecg(path: str) -> dict[str, Any]:

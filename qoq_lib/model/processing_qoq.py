@@ -55,7 +55,7 @@ class QoQProcessor(ProcessorMixin):
     The ECG is an array or a path (``ecg_signal``: ``prepare_ecg``, ``read_ecg_file``); the part may
     carry ``"leads"`` (names) and ``"rate_hz"``. ``ecg_tokens`` is the model's
     ``EcgConfig.out_tokens``. There is no video processor: volumes and videos enter as images, drawn
-    by ``evenly_spaced_frames`` (``qoq_lib.model.frames``).
+    by ``evenly_spaced_frames`` (``qoq_lib.data.frames``).
     """
 
     valid_processor_kwargs = QoQProcessorKwargs

@@ -15,7 +15,7 @@ from qoq_lib.data.phantom.ecg import LEADS, RATE_HZ, make_ecg
 from qoq_lib.data.phantom.images import draw
 from qoq_lib.data.phantom.plan import Case, PhantomError, named_rng, plan
 from qoq_lib.data.phantom.reports import report_of
-from qoq_lib.data.prompts import diagnosis_question, perception_question, shuffled
+from qoq_lib.data.prompts import Task, shuffled, task_question
 
 LICENSE = "Apache-2.0"
 
@@ -29,17 +29,22 @@ def make_phantom(rows: int, seed: int = 0, difficulty: float = 0.0) -> Dataset:
     see ``data.phantom.plan``. Raises ``PhantomError`` for fewer rows than hold all nine domains, a
     difficulty outside [0, 1] or a negative seed.
     """
-    if not 0.0 <= difficulty <= 1.0:
-        raise PhantomError(f"The difficulty must lie between 0 and 1, got {difficulty}.")
-    if seed < 0:
-        raise PhantomError(f"The seed must be 0 or more, got {seed}.")
-    made = [_row(case, seed, difficulty) for case in plan(rows, seed)]
+    made = [phantom_row(case, seed, difficulty) for case in phantom_cases(rows, seed, difficulty)]
     columns = {name: [row[name] for row in made] for name in FEATURES}
     return Dataset.from_dict(columns, features=FEATURES)
 
 
-def _row(case: Case, seed: int, difficulty: float) -> dict[str, Any]:
-    """One row of the schema."""
+def phantom_cases(rows: int, seed: int, difficulty: float) -> list[Case]:
+    """The cases of ``make_phantom``, of which ``phantom_row`` makes the rows one by one."""
+    if not 0.0 <= difficulty <= 1.0:
+        raise PhantomError(f"The difficulty must lie between 0 and 1, got {difficulty}.")
+    if seed < 0:
+        raise PhantomError(f"The seed must be 0 or more, got {seed}.")
+    return plan(rows, seed)
+
+
+def phantom_row(case: Case, seed: int, difficulty: float) -> dict[str, Any]:
+    """The row of one case of ``plan``, images as ``{"bytes", "path"}``."""
     return {
         "id": case.id,
         "domain": case.domain,
@@ -59,9 +64,10 @@ def _words(case: Case, seed: int) -> dict[str, Any]:
     """Question, options in the row's own order, and the answer: a pattern or a diagnosis."""
     perceive = case.split == "align"
     choices = shuffled((patterns if perceive else options)(case.domain), seed, case.id)
-    ask = perception_question if perceive else diagnosis_question
+    task: Task = "perception" if perceive else "diagnosis"
     answer = case.finding.pattern if perceive else case.finding.diagnosis
-    return {"question": ask(case.domain, choices), "options": choices, "answers": [answer]}
+    question = task_question(task, case.domain, choices)
+    return {"question": question, "options": choices, "answers": [answer]}
 
 
 def _media(case: Case, rng: Generator, difficulty: float) -> dict[str, Any]:
@@ -70,7 +76,7 @@ def _media(case: Case, rng: Generator, difficulty: float) -> dict[str, Any]:
     media["images"] = []
     if case.domain == "ecg":
         ecg = make_ecg(case.finding.pattern, rng, difficulty)
-        return media | {"ecg": ecg, "ecg_leads": list(LEADS), "ecg_rate_hz": RATE_HZ}
+        return media | {"ecg": list(ecg), "ecg_leads": list(LEADS), "ecg_rate_hz": RATE_HZ}
     drawing = draw(case.domain, case.finding.pattern, rng, difficulty)
     media["images"] = [_png(drawing.image)]
     if drawing.mask is None:
