@@ -54,7 +54,7 @@ _REFUSED_SHARE = 0.01
 _NAMED = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Listed:
     """A record that is to be read, its source, and the hashes of its images or signal.
 
