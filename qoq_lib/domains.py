@@ -1,12 +1,15 @@
 """The nine clinical domains of QoQ-Med (arXiv 2506.00711, section 3.2), in the paper's order.
 
-*Domain* always means one of these nine; a *data set* is one source inside a domain.
+*Domain* always means one of these nine; a *data set* is one source inside a domain. Rows that join
+several of them (an ECG and a chest X-ray of one hospital stay) stand beside the nine as
+``MULTIMODAL``.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-Modality = Literal["image", "volume", "video", "ecg"]
+Modality = Literal["image", "volume", "video", "ecg", "mixed"]
+MULTIMODAL = "multimodal"
 
 
 @dataclass(frozen=True)
@@ -36,18 +39,21 @@ DOMAINS: dict[str, Domain] = {
         Domain("mri", "MRI", "volume", "#44AA99"),
         Domain("pathology", "Pathology", "image", "#882255"),
         Domain("ecg", "ECG", "ecg", "#999933"),
+        Domain(MULTIMODAL, "Multimodal", "mixed", "#777777"),
     )
 }
 
-DOMAIN_NAMES: tuple[str, ...] = tuple(DOMAINS)
+"""The nine in the paper's order, then ``MULTIMODAL``: every value of a row's ``domain``."""
+
+DOMAIN_NAMES: tuple[str, ...] = tuple(name for name in DOMAINS if name != MULTIMODAL)
 PALETTE: dict[str, str] = {name: domain.colour for name, domain in DOMAINS.items()}
 
 
 def domain_order(names: list[str]) -> list[str]:
-    """Sort domain names into the paper's order; unknown names are refused with ``ValueError``."""
-    unknown = sorted(set(names) - set(DOMAIN_NAMES))
+    """Sort ``names`` as ``DOMAINS`` is; unknown ones are refused with ``ValueError``."""
+    unknown = sorted(set(names) - set(DOMAINS))
     if unknown:
         raise ValueError(
-            f"Unknown clinical domain {unknown[0]!r}: use one of {', '.join(DOMAIN_NAMES)}."
+            f"Unknown clinical domain {unknown[0]!r}: use one of {', '.join(DOMAINS)}."
         )
-    return [name for name in DOMAIN_NAMES if name in set(names)]
+    return [name for name in DOMAINS if name in set(names)]

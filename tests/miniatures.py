@@ -1,11 +1,14 @@
 """Miniature data sets on disk, and what came of them, for the tests of assembly."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from qoq_lib.data.assemble import load_assembled
+from qoq_lib.data.assemble import OnError, assemble_sources, load_assembled
+from qoq_lib.data.sources.source import Source
+from qoq_lib.data.storage import Assembly
 
 
 def draw(path: Path, seed: int) -> None:
@@ -39,3 +42,19 @@ def rows_of(out: Path) -> list[dict]:
 def same_bytes(out: Path) -> dict[str, bytes]:
     """Content of the files of an assembly by name."""
     return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+
+
+def assembled(
+    source: Source, root: Path, out: Path, on_error: OnError = "skip"
+) -> tuple[Assembly, dict[str, dict]]:
+    """The assembly of one source below ``root``, and its rows by the record's id."""
+    assembly = assemble_sources([source], root, out, name=source.name, on_error=on_error)
+    return assembly, {row["id"].removeprefix(f"{source.name}/"): row for row in rows_of(out)}
+
+
+def one_side_each(rows: Iterable[dict]) -> bool:
+    """Whether no patient is in two splits."""
+    sides: dict[str, set[str]] = {}
+    for row in rows:
+        sides.setdefault(row["patient_id"], set()).add(row["split"])
+    return all(len(splits) == 1 for splits in sides.values())

@@ -13,7 +13,7 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from qoq_lib.data.frames import evenly_spaced_frames
-from qoq_lib.data.prompts import diagnosis_question, shuffled, to_messages
+from qoq_lib.data.prompts import shuffled, task_question, to_messages
 from qoq_lib.model.ecg_signal import STANDARD_LEADS, EcgInputError, prepare_ecg
 from qoq_lib.model.processing_qoq import (
     CHAT_TEMPLATE,
@@ -213,7 +213,7 @@ def test_another_count_of_ecg_tokens_survives_saving(tiny: Tiny, tmp_path: Path)
 
 
 def row(**more: Any) -> dict[str, Any]:
-    question = diagnosis_question("ecg", ["normal", "infarct"])
+    question = task_question("diagnosis", "ecg", ["normal", "infarct"])
     return {"question": question, "report": None, "images": None, "ecg": None} | more
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from qoq_lib.data.example import FEATURES
 from qoq_lib.data.leaks import leak_text
-from qoq_lib.data.prompts import diagnosis_question, shuffled
+from qoq_lib.data.prompts import shuffled, task_question
 from qoq_lib.data.readers import (
     MediaError,
     StoredImage,
@@ -32,7 +32,7 @@ from qoq_lib.data.readers import (
 from qoq_lib.data.shards import Made, Maker, Refusal, Shard, shards_of, write_shards
 from qoq_lib.data.sources.kit import KIT
 from qoq_lib.data.sources.own import own_source
-from qoq_lib.data.sources.source import Record, Source
+from qoq_lib.data.sources.source import Record, Source, Unreadable
 from qoq_lib.data.splits import Case, assign_splits, duplicate_indices
 from qoq_lib.data.storage import (
     Assembly,
@@ -192,7 +192,9 @@ def _list_records(sources: Sequence[Source], root: Path, assembly: Assembly) -> 
     for source in sources:
         assembly.options[source.name] = list(source.options)
         for record in source.records(root):
-            if source.missing == "skip" and not all(file.is_file() for file in record.files):
+            if isinstance(record, Unreadable):
+                assembly.refused.append(Refusal(source.name, record.record_id, record.reason))
+            elif source.missing == "skip" and not all(file.is_file() for file in record.files):
                 _add_one(assembly.not_here, source.name)
             elif not record.answers:
                 _add_one(assembly.unlabelled, source.name)
@@ -223,17 +225,19 @@ def _hash_into(
 
 
 def _case(one: _Listed) -> Case:
-    record = one.record
-    return Case(one.source.name, record.patient_id, record.answers, record.split, one.hashes)
+    source, record = one.source, one.record
+    return Case(source.name, source.patient(record), record.answers, record.split, one.hashes)
 
 
 def _duplicates(listed: Sequence[_Listed], cases: Sequence[Case]) -> list[Duplicate]:
+    """Copies of files; two questions about one and the same file are none."""
     return [
         Duplicate(
             ids=[listed[index].row_id for index in indices],
             same_label=len({cases[index].answers for index in indices}) == 1,
         )
         for indices in duplicate_indices(cases)
+        if len({listed[index].record.files for index in indices}) > 1
     ]
 
 
@@ -260,9 +264,9 @@ def _row(one: _Listed, split: str, seed: int) -> dict[str, Any]:
         "id": one.row_id,
         "domain": source.domain,
         "dataset": source.name,
-        "patient_id": f"{source.name}/{record.patient_id}",
+        "patient_id": source.patient(record),
         "split": split,
-        "question": diagnosis_question(source.domain, options),
+        "question": task_question(source.task, source.domain, options),
         "options": options,
         "answers": list(record.answers),
         "report": record.report,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from datasets import Features, Image, List, Value
 
-from qoq_lib.domains import DOMAIN_NAMES
+from qoq_lib.domains import DOMAINS
 from qoq_lib.runs import OneSentenceError
 
 SPLITS = ("align", "train", "validation", "test")
@@ -55,9 +55,9 @@ def check_row(row: Mapping[str, Any]) -> None:
     for field in ("id", "domain", "dataset", "patient_id", "split", "question"):
         if not isinstance(row[field], str) or not row[field]:
             raise RowError(f"{where}: {field!r} must be a non-empty string, got {row[field]!r}.")
-    if row["domain"] not in DOMAIN_NAMES:
+    if row["domain"] not in DOMAINS:
         raise RowError(
-            f"{where}: unknown domain {row['domain']!r}; use one of {', '.join(DOMAIN_NAMES)}."
+            f"{where}: unknown domain {row['domain']!r}; use one of {', '.join(DOMAINS)}."
         )
     if row["split"] not in SPLITS:
         raise RowError(f"{where}: split {row['split']!r} is not one of {', '.join(SPLITS)}.")

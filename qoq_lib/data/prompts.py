@@ -13,6 +13,23 @@ from qoq_lib.data.example import ecg_array
 from qoq_lib.domains import DOMAINS
 
 AnswerStyle = Literal["brief", "reasoning"]
+Task = Literal["diagnosis", "perception", "grounding", "tissue", "length_of_stay", "mortality"]
+
+TASKS: dict[Task, str] = {
+    "diagnosis": "which diagnosis?",
+    "perception": "which pattern is visible?",
+    "grounding": "draw a box around each structure of the list.",
+    "tissue": "which tissue covers most of the image?",
+    "length_of_stay": (
+        "the text, the ECG and the chest X-ray are of the first 48 hours of a hospital stay. How "
+        "many completed days will the stay last?"
+    ),
+    "mortality": (
+        "the text, the ECG and the chest X-ray are of the first 48 hours of a hospital stay. Does "
+        "the patient die or leave for a hospice within these hours?"
+    ),
+}
+"""What a task asks, after the title of the domain and before the options."""
 
 ANSWER_FORMAT: dict[AnswerStyle, str] = {
     "brief": "Answer in \\boxed{}.",
@@ -29,14 +46,9 @@ SYSTEM_TURN = {"role": "system", "content": "You are a helpful assistant."}
 """Qwen2.5-VL's default system turn, which its published checkpoints were trained with."""
 
 
-def diagnosis_question(domain: str, options: list[str]) -> str:
-    """Ask for the diagnosis of one case, with the options listed."""
-    return with_options(f"{DOMAINS[domain].title}: which diagnosis?", options)
-
-
-def perception_question(domain: str, options: list[str]) -> str:
-    """Ask what can be seen (a pattern, not a diagnosis), with the options listed."""
-    return with_options(f"{DOMAINS[domain].title}: which pattern is visible?", options)
+def task_question(task: Task, domain: str, options: list[str]) -> str:
+    """The question of ``task`` about one case of ``domain``, with the options listed."""
+    return with_options(f"{DOMAINS[domain].title}: {TASKS[task]}", options)
 
 
 def shuffled(options: list[str], seed: int, row_id: str) -> list[str]:

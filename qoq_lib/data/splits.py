@@ -25,7 +25,10 @@ _ANY = ""
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What splitting needs to know of a record: where it is from, and what its files hash to."""
+    """What splitting needs to know of a record: where it is from, and what its files hash to.
+
+    ``patient`` is unique over all data sets: the same name in two of them is the same person.
+    """
 
     dataset: str
     patient: str
@@ -46,7 +49,7 @@ def patient_groups(cases: Sequence[Case]) -> list[list[int]]:
 
     first_with: dict[tuple[str, str], int] = {}
     for index, case in enumerate(cases):
-        for key in (("patient", f"{case.dataset}/{case.patient}"), *(("", h) for h in case.hashes)):
+        for key in (("patient", case.patient), *(("", h) for h in case.hashes)):
             other = first_with.setdefault(key, index)
             low, high = sorted((root(other), root(index)))
             parents[high] = low

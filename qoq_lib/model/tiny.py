@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from qoq_lib.data.phantom import sentences, words
 from qoq_lib.data.prompts import ANSWER_FORMAT
-from qoq_lib.domains import DOMAINS
+from qoq_lib.domains import DOMAIN_NAMES, DOMAINS
 
 from .configuration_qoq import EcgConfig, QoQConfig
 from .modeling_qoq import QoQForConditionalGeneration
@@ -94,8 +94,8 @@ def _tokenizer(labels: Iterable[str]) -> PreTrainedTokenizerFast:
 
 def _corpus() -> list[str]:
     stems = [
-        f"{domain.title}: which {kind}?\nOptions: pneumonia; normal\n"
-        for domain in DOMAINS.values()
+        f"{DOMAINS[name].title}: which {kind}?\nOptions: pneumonia; normal\n"
+        for name in DOMAIN_NAMES
         for kind in ("diagnosis", "pattern is visible")
     ]
     digits = [f'[{{"bbox_2d": [{n}, {n + 1}], "label": ""}}]' for n in range(0, 112, 7)]

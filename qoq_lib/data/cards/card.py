@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from qoq_lib.data.cards.policy import SHARED, Access, Share, StatedBy, limits, looser
-from qoq_lib.domains import DOMAIN_NAMES
+from qoq_lib.domains import DOMAINS
 from qoq_lib.runs import OneSentenceError, project_root
 
 HEADINGS = (
@@ -49,13 +49,11 @@ Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Url = Annotated[str, StringConstraints(pattern=r"^https://\S+$")]
 Doi = Annotated[str, StringConstraints(pattern=r"^10\.\d{4,9}/\S+$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]
-CARD_DOMAINS = (*DOMAIN_NAMES, "multimodal")
-"""A clinical domain, or ``multimodal`` for a data set that spans several."""
 
 
 def _known_domain(domain: str) -> str:
-    if domain not in CARD_DOMAINS:
-        raise PydanticCustomError("value", "use one of {known}", {"known": ", ".join(CARD_DOMAINS)})
+    if domain not in DOMAINS:
+        raise PydanticCustomError("value", "use one of {known}", {"known": ", ".join(DOMAINS)})
     return domain
 
 
@@ -165,7 +163,8 @@ def load_cards(folder: Path | None = None) -> dict[str, Card]:
     files = [path for path in sorted(root.glob("*.md")) if path.name != "README.md"]
     if not files:
         raise CardError(f"The folder {root} holds no data cards (*.md): check the folder.")
-    cards = sorted((_read(path) for path in files), key=lambda c: CARD_DOMAINS.index(c.domain))
+    order = list(DOMAINS)
+    cards = sorted((_read(path) for path in files), key=lambda c: order.index(c.domain))
     spoken_for: dict[str, str] = {}
     for card in cards:
         for dataset in card.datasets:

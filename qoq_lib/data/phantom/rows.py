@@ -15,7 +15,7 @@ from qoq_lib.data.phantom.ecg import LEADS, RATE_HZ, make_ecg
 from qoq_lib.data.phantom.images import draw
 from qoq_lib.data.phantom.plan import Case, PhantomError, named_rng, plan
 from qoq_lib.data.phantom.reports import report_of
-from qoq_lib.data.prompts import diagnosis_question, perception_question, shuffled
+from qoq_lib.data.prompts import Task, shuffled, task_question
 
 LICENSE = "Apache-2.0"
 
@@ -64,9 +64,10 @@ def _words(case: Case, seed: int) -> dict[str, Any]:
     """Question, options in the row's own order, and the answer: a pattern or a diagnosis."""
     perceive = case.split == "align"
     choices = shuffled((patterns if perceive else options)(case.domain), seed, case.id)
-    ask = perception_question if perceive else diagnosis_question
+    task: Task = "perception" if perceive else "diagnosis"
     answer = case.finding.pattern if perceive else case.finding.diagnosis
-    return {"question": ask(case.domain, choices), "options": choices, "answers": [answer]}
+    question = task_question(task, case.domain, choices)
+    return {"question": question, "options": choices, "answers": [answer]}
 
 
 def _media(case: Case, rng: Generator, difficulty: float) -> dict[str, Any]:

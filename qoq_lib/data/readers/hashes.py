@@ -21,8 +21,8 @@ def content_hash(paths: Sequence[Path], ecg: Path | None = None) -> tuple[str, .
     files = list(paths)
     if ecg is not None:
         header = header_path(ecg)
-        files += [header.with_suffix(end) for end in SIGNAL_SUFFIXES]
-        files = [file for file in files if file.is_file()] or [header]
+        signals = [header.with_suffix(end) for end in SIGNAL_SUFFIXES]
+        files += [file for file in signals if file.is_file()] or [header]
     return tuple(_file_hash(file) for file in files)
 
 

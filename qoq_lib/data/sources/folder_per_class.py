@@ -1,8 +1,10 @@
 """The general reader of a folder per class: the name of the folder is the label."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from qoq_lib.data.readers import IMAGE_SUFFIXES, suffix_of
@@ -17,14 +19,25 @@ class FolderPerClass:
     the same. A first folder named like a split (``Training/<class>/<file>``) gives the official
     split. ``patient`` is a pattern whose first group, searched in the path, names the patient;
     without it, or where it does not match, each file is its own patient.
+
+    ``files`` is a pattern of paths that narrows the tree to some of its folders, and ``split`` the
+    official split of what is found. With ``mask``, an ending such as ``"_mask"``, the files
+    ``<stem>_mask`` and ``<stem>_mask_<number>`` are the masks of ``<stem>``, and every image has
+    one.
     """
 
     labels: Mapping[str, str | None] | None = None
     patient: str | None = None
+    files: str = "*/**/*"
+    split: str = ""
+    mask: str = ""
 
     def __call__(self, source: Source, root: Path) -> Iterator[Record]:
         """Yield the records of ``source`` under ``root`` in the order of their paths."""
-        for file in class_files(root, source.domain):
+        files = class_files(root, source.domain, self.files)
+        masks = self._masks(files)
+        taken = set(chain.from_iterable(masks.values()))
+        for file in sorted({*masks, *files} - taken):
             name = file.relative_to(root).as_posix()
             answer = source.answer(file.parent.name, self.labels, str(file))
             match = re.search(self.patient, name) if self.patient else None
@@ -35,11 +48,25 @@ class FolderPerClass:
                 answers=(answer,) if answer is not None else (),
                 images=() if is_ecg else (file,),
                 ecg=file if is_ecg else None,
-                split=as_split(file.relative_to(root).parts[0]),
+                masks=self._masks_of(file, masks),
+                split=as_split(self.split or file.relative_to(root).parts[0]),
             )
 
+    def _masks(self, files: Sequence[Path]) -> dict[Path, list[Path]]:
+        """The masks among ``files`` by the image they belong to, which may be missing."""
+        masks: dict[Path, list[Path]] = defaultdict(list)
+        for file in files if self.mask else ():
+            if match := re.fullmatch(rf"(.+){self.mask}(_\d+)?", file.stem):
+                masks[file.with_stem(match.group(1))].append(file)
+        return masks
 
-def class_files(root: Path, domain: str) -> list[Path]:
+    def _masks_of(self, image: Path, masks: Mapping[Path, list[Path]]) -> tuple[Path, ...]:
+        if not self.mask:
+            return ()
+        return tuple(masks.get(image, ())) or (image.with_stem(image.stem + self.mask),)
+
+
+def class_files(root: Path, domain: str, pattern: str = "*/**/*") -> list[Path]:
     """The files of a folder-per-class tree, sorted: ECG headers or images, by ``domain``."""
     suffixes = {".hea"} if domain == "ecg" else IMAGE_SUFFIXES
-    return sorted(file for file in root.glob("*/**/*") if suffix_of(file) in suffixes)
+    return sorted(file for file in root.glob(pattern) if suffix_of(file) in suffixes)

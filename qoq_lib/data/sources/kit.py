@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from qoq_lib.data.sources.folder_per_class import FolderPerClass
-from qoq_lib.data.sources.folder_table import FolderTable, Row
+from qoq_lib.data.sources.folder_table import FolderTable
+from qoq_lib.data.sources.mri import BRAIN_TUMOR
+from qoq_lib.data.sources.pathology import LUNG
 from qoq_lib.data.sources.source import Box, Source
+from qoq_lib.data.sources.tables import Row
 from qoq_lib.data.sources.wfdb_header import WfdbHeader
 
 _MIAS_SIDE = 1024.0
@@ -188,39 +191,13 @@ _ULTRASOUND = Source(
     readers=(FolderPerClass(),),
 )
 
-_MRI = Source(
-    name="brain_tumor",
-    domain="mri",
-    folder="mri/brain_tumor",
-    license="not stated",
-    options=("glioma", "meningioma", "pituitary tumor", "no tumor"),
-    readers=(
-        FolderPerClass(
-            {
-                "glioma_tumor": "glioma",
-                "meningioma_tumor": "meningioma",
-                "pituitary_tumor": "pituitary tumor",
-                "no_tumor": "no tumor",
-            }
-        ),
-    ),
-)
-
 _PATHOLOGY = Source(
     name="lc25000",
     domain="pathology",
     folder="pathology/lc25000/lung_image_sets",
     license="not stated",
-    options=("lung adenocarcinoma", "lung squamous cell carcinoma", "benign lung tissue"),
-    readers=(
-        FolderPerClass(
-            {
-                "lung_aca": "lung adenocarcinoma",
-                "lung_scc": "lung squamous cell carcinoma",
-                "lung_n": "benign lung tissue",
-            }
-        ),
-    ),
+    options=tuple(LUNG.values()),
+    readers=(FolderPerClass(LUNG),),
 )
 
 _ECG = Source(
@@ -241,7 +218,7 @@ _ECG = Source(
 KIT: tuple[Source, ...] = tuple(
     replace(source, missing="skip")
     for source in (
-        _CHEST, _MAMMOGRAPHY, _DERMOSCOPY, _CT, _FUNDUS, _ULTRASOUND, _MRI, _PATHOLOGY, _ECG,
+        _CHEST, _MAMMOGRAPHY, _DERMOSCOPY, _CT, _FUNDUS, _ULTRASOUND, BRAIN_TUMOR, _PATHOLOGY, _ECG,
     )
 )  # fmt: skip
 """One source per domain, in the order of ``qoq_lib.domains``."""

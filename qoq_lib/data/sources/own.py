@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from qoq_lib.data.sources.folder_per_class import FolderPerClass, class_files
-from qoq_lib.data.sources.folder_table import FolderTable, read_table
+from qoq_lib.data.sources.folder_table import FolderTable
 from qoq_lib.data.sources.source import Source, SourceError, inside
+from qoq_lib.data.sources.tables import read_table
 
 OWN_COLUMNS = ("file", "label", "patient", "split", "sex", "age", "report", "mask")
 """What a user's table may hold; ``file`` and ``label`` it must. Paths are relative to the root."""

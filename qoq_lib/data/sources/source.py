@@ -9,23 +9,27 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import ClassVar, Literal
 
 from qoq_lib.data.frames import Window
+from qoq_lib.data.prompts import Task
 from qoq_lib.data.readers import Crop
-from qoq_lib.domains import DOMAIN_NAMES
+from qoq_lib.domains import DOMAINS
 from qoq_lib.runs import OneSentenceError
 
 Box = tuple[float, float, float, float]
 """``x1, y1, x2, y2`` in pixels of the original image, origin top left, x2 and y2 exclusive."""
 
-Reader = Callable[["Source", Path], Iterator["Record"]]
+Reader = Callable[["Source", Path], Iterator["Record | Unreadable"]]
 """From a source and its root folder to its records."""
+
+Split = Literal["train", "validation", "test"]
 
 _SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
 _SPLITS = {
     "train": "train", "training": "train",
-    "val": "validation", "valid": "validation", "validation": "validation",
+    "val": "validation", "valid": "validation", "validate": "validation",
+    "validation": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
 
@@ -61,7 +65,7 @@ class Record:
     report: str | None = None
     sex: str | None = None
     age_years: float | None = None
-    split: Literal["train", "validation", "test"] | None = None
+    split: Split | None = None
     license: str | None = None
 
     @property
@@ -71,12 +75,26 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """A case that cannot even be listed, because the file with its labels is missing or damaged.
+
+    A reader yields it in the place of a ``Record``; it is refused by name, for ``reason``.
+    """
+
+    record_id: str
+    reason: str
+    files: ClassVar[tuple[Path, ...]] = ()  # none of it is read
+
+
+@dataclass(frozen=True)
 class Source:
     """One data set: what it is called, what may be answered, and how its folder is read.
 
     ``folder`` lies below the data root. ``missing="skip"`` declares that the tables list more than
-    the folder holds (a subset of the data set): such records are counted, not refused. ``window``
-    is the level and the width, in Hounsfield units, in which CT slices are shown in grey.
+    the folder holds (a subset of the data set): such records are counted, not refused. ``task`` is
+    what is asked. ``cohort`` names the hospital register its patients are numbered in, where
+    several sources share one (a patient is then on one side in all of them). ``window`` is the
+    level and the width, in Hounsfield units, in which CT slices are shown in grey.
     """
 
     name: str
@@ -85,17 +103,20 @@ class Source:
     options: tuple[str, ...]
     readers: tuple[Reader, ...]
     folder: str = "."
+    task: Task = "diagnosis"
+    cohort: str = ""
     missing: Literal["refuse", "skip"] = "refuse"
     window: Window | None = None
 
     def __post_init__(self) -> None:
         """Refuse a declaration that no row could satisfy."""
-        if self.domain not in DOMAIN_NAMES:
+        if self.domain not in DOMAINS:
             raise SourceError(
                 f"Source {self.name!r}: unknown domain {self.domain!r}; use one of "
-                f"{', '.join(DOMAIN_NAMES)}."
+                f"{', '.join(DOMAINS)}."
             )
-        if len(self.options) < 2 or len(set(self.options)) != len(self.options):
+        grounding = self.task == "grounding"  # what is asked is where, and one label will do
+        if len(self.options) < 2 - grounding or len(set(self.options)) != len(self.options):
             raise SourceError(
                 f"Source {self.name!r} needs at least two different labels, got "
                 f"{list(self.options)}."
@@ -107,7 +128,7 @@ class Source:
                     "labels have no commas, braces or line breaks and are not empty."
                 )
 
-    def records(self, data_root: Path) -> Iterator[Record]:
+    def records(self, data_root: Path) -> Iterator[Record | Unreadable]:
         """Its records below ``data_root``, in a fixed order; ``SourceError`` if not as declared.
 
         A file that a link takes out of the folder is not as declared; the folder may be a link.
@@ -125,6 +146,10 @@ class Source:
                         "files there."
                     )
             yield record
+
+    def patient(self, record: Record) -> str:
+        """The patient of ``record``, under a name that is unique over all sources."""
+        return f"{self.cohort or self.name}/{record.patient_id}"
 
     def answer(self, label: str, labels: Mapping[str, str | None] | None, where: str) -> str | None:
         """The answer that ``label`` stands for, ``None`` where it is declared unusable.
@@ -168,6 +193,6 @@ def as_age(text: str) -> float | None:
     return age if 0 <= age <= 120 else None
 
 
-def as_split(text: str) -> Literal["train", "validation", "test"] | None:
+def as_split(text: str) -> Split | None:
     """The split that a folder or cell such as ``Training`` or ``val`` stands for, else ``None``."""
     return _SPLITS.get(text.strip().lower())  # type: ignore[return-value]
