@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from qoq_lib.data import assemble as assembling
+from qoq_lib.data.assemble import assemble
 from qoq_lib.data.leaks import leak_report
+from qoq_lib.data.listing import list_records
+from qoq_lib.data.making import made_phantom, made_row
 from qoq_lib.data.phantom.rows import phantom_cases
 from qoq_lib.data.shards import shards_of
 from qoq_lib.data.sources.kit import KIT
@@ -76,16 +78,16 @@ def plain_phantom(rows: int) -> Measured:
     """Plan and draw the phantom."""
     start = time.perf_counter()
     for case in phantom_cases(rows, 0, 0.0):
-        assembling._made_phantom(case, case.split, seed=0, difficulty=0.0)
+        made_phantom(case, case.split, seed=0, difficulty=0.0)
     return rows, time.perf_counter() - start
 
 
 def plain_kit(kit: Path) -> Measured:
     """List and read the kit."""
     start = time.perf_counter()
-    listed = assembling._list_records(KIT, kit, Assembly(source="kit", seed=0))
+    listed = list_records(KIT, kit, Assembly(source="kit", seed=0))
     for one in listed:
-        assembling._made(one, "train", seed=0, embed=True)
+        made_row(one, "train", seed=0, embed=True)
     return len(listed), time.perf_counter() - start
 
 
@@ -93,7 +95,7 @@ def assembled(out: Path, kit: Path | None, rows: int, workers: int) -> Measured:
     """Assemble the kit or the phantom."""
     start = time.perf_counter()
     source = "kit" if kit else "phantom"
-    assembly = assembling.assemble(source, out, data_root=kit, rows=rows, workers=workers)
+    assembly = assemble(source, out, data_root=kit, rows=rows, workers=workers)
     return sum(one.rows for one in assembly.leaks.values()), time.perf_counter() - start
 
 
