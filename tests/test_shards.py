@@ -119,14 +119,14 @@ def test_processes_write_what_one_writes_and_count_what_it_refuses(
 
 
 def test_the_index_finds_every_row(tmp_path: Path, small_shards: None) -> None:
-    out = tmp_path / "out"
-    assembly = assemble("phantom", out, rows=180)
+    root, out = class_tree(tmp_path / "mine", 40), tmp_path / "out"
+    assembly = assemble("folder", out, data_root=root, domain="ct")
     index = load_index(out).to_pylist()
-    assert len(index) == 180 and {line["shard"] for line in index} == set(assembly.files)
+    assert len(index) == 80 and {line["shard"] for line in index} == set(assembly.files)
     for line in index[::17]:
         row = pq.read_table(out / line["shard"])["id"][line["position"]]
         assert row.as_py() == line["id"]
-    assert sum(len(split) for split in load_assembled(out).values()) == 180
+    assert sum(len(split) for split in load_assembled(out).values()) == 80
     with pytest.raises(AssemblyError, match="holds no index"):
         load_index(tmp_path)
 

@@ -5,39 +5,23 @@ what may be split from what) and once to check and embed them, so that memory ho
 A run that was killed goes on with the shards it completed.
 """
 
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from PIL import Image
-
-from qoq_lib.data.example import FEATURES
 from qoq_lib.data.leaks import leak_text
-from qoq_lib.data.prompts import shuffled, task_question
-from qoq_lib.data.readers import (
-    MediaError,
-    StoredImage,
-    View,
-    boxes_of,
-    content_hash,
-    look_of,
-    marked_frames,
-    read_ecg,
-    read_mask,
-    stored_images,
-)
-from qoq_lib.data.shards import Made, Maker, Refusal, Shard, shards_of, write_shards
+from qoq_lib.data.listing import case_of, duplicates_of, list_records
+from qoq_lib.data.making import made_phantom, made_row
+from qoq_lib.data.phantom.rows import phantom_cases
+from qoq_lib.data.shards import Maker, Shard, shards_of, write_shards
 from qoq_lib.data.sources.kit import KIT
 from qoq_lib.data.sources.own import own_source
-from qoq_lib.data.sources.source import Record, Source, Unreadable
-from qoq_lib.data.splits import Case, assign_splits, duplicate_indices
+from qoq_lib.data.sources.source import Source
+from qoq_lib.data.splits import assign_splits
 from qoq_lib.data.storage import (
     Assembly,
     AssemblyError,
-    Duplicate,
     collect,
     finish,
     load_assembled,
@@ -52,24 +36,6 @@ OnError = Literal["stop", "skip"]
 SOURCES = ("phantom", "kit", "folder")
 _REFUSED_SHARE = 0.01
 _NAMED = 5
-
-
-@dataclass(frozen=True)
-class _Listed:
-    """A record that is to be read, its source, and the hashes of its images or signal.
-
-    ``masks`` are sizes and times of the mask files, which are not hashed. All is plain data that
-    another process can be sent, so the source is without its readers.
-    """
-
-    source: Source
-    record: Record
-    hashes: tuple[str, ...]
-    masks: tuple[tuple[int, int], ...]
-
-    @property
-    def row_id(self) -> str:
-        return f"{self.source.name}/{self.record.record_id}"
 
 
 def assemble(
@@ -139,24 +105,22 @@ def assemble_sources(
         raise AssemblyError(f"on_error is {on_error!r}: use 'stop' or 'skip'.")
     assembly = Assembly(source=name, seed=seed)
     with new_folder(Path(out)) as folder:
-        listed = _list_records(sources, Path(data_root), assembly)
+        listed = list_records(sources, Path(data_root), assembly)
         total = len(listed) + len(assembly.refused)
         _check_refused(assembly, total, on_error)
-        cases = [_case(one) for one in listed]
-        assembly.duplicates = _duplicates(listed, cases)
+        cases = [case_of(one) for one in listed]
+        assembly.duplicates = duplicates_of(listed, cases)
         shards = shards_of(listed, assign_splits(cases, seed))
-        make = partial(_made, seed=seed, embed=embed)
+        make = partial(made_row, seed=seed, embed=embed)
         return _write(assembly, folder, shards, make, workers, (total, on_error))
 
 
 def _assemble_phantom(out: Path, rows: int, seed: int, difficulty: float, workers: int) -> Assembly:
-    from qoq_lib.data.phantom.rows import phantom_cases  # needed in this branch only
-
     assembly = Assembly(source="phantom", seed=seed)
     with new_folder(out) as folder:
         cases = phantom_cases(rows, seed, difficulty)
         shards = shards_of(cases, [case.split for case in cases])
-        make = partial(_made_phantom, seed=seed, difficulty=difficulty)
+        make = partial(made_phantom, seed=seed, difficulty=difficulty)
         return _write(assembly, folder, shards, make, workers, (rows, "stop"))
 
 
@@ -176,134 +140,6 @@ def _write(
     finish(assembly, folder)
     print(leak_text(assembly.leaks))
     return assembly
-
-
-def _made_phantom(case: Any, split: str, *, seed: int, difficulty: float) -> Made:
-    from qoq_lib.data.phantom.rows import phantom_row
-
-    row = phantom_row(case, seed, difficulty)
-    first = row["images"][:1]
-    return Made(row, look_of(Image.open(io.BytesIO(first[0]["bytes"]))) if first else None)
-
-
-def _list_records(sources: Sequence[Source], root: Path, assembly: Assembly) -> list[_Listed]:
-    """The records to read; the others are counted in ``assembly``."""
-    listed: dict[str, _Listed] = {}
-    for source in sources:
-        assembly.options[source.name] = list(source.options)
-        for record in source.records(root):
-            if isinstance(record, Unreadable):
-                assembly.refused.append(Refusal(source.name, record.record_id, record.reason))
-            elif source.missing == "skip" and not all(file.is_file() for file in record.files):
-                _add_one(assembly.not_here, source.name)
-            elif not record.answers:
-                _add_one(assembly.unlabelled, source.name)
-            else:
-                _hash_into(listed, source, record, assembly)
-        if source.name not in {one.dataset for one in assembly.refused} | {
-            one.source.name for one in listed.values()
-        }:
-            raise AssemblyError(
-                f"{source.name} has no record with a label below {root / source.folder}: check "
-                "data_root and the files there."
-            )
-    return list(listed.values())
-
-
-def _hash_into(
-    listed: dict[str, _Listed], source: Source, record: Record, assembly: Assembly
-) -> None:
-    try:
-        hashes = content_hash(record.images, record.ecg)
-    except MediaError as error:
-        assembly.refused.append(Refusal(source.name, record.record_id, str(error)))
-        return
-    one = _Listed(replace(source, readers=()), record, hashes, _stamps(record.masks))
-    if one.row_id in listed:
-        raise AssemblyError(f"The record {one.row_id} is listed twice: list each file once.")
-    listed[one.row_id] = one
-
-
-def _case(one: _Listed) -> Case:
-    source, record = one.source, one.record
-    return Case(source.name, source.patient(record), record.answers, record.split, one.hashes)
-
-
-def _duplicates(listed: Sequence[_Listed], cases: Sequence[Case]) -> list[Duplicate]:
-    """Copies of files; two questions about one and the same file are none."""
-    return [
-        Duplicate(
-            ids=[listed[index].row_id for index in indices],
-            same_label=len({cases[index].answers for index in indices}) == 1,
-        )
-        for indices in duplicate_indices(cases)
-        if len({listed[index].record.files for index in indices}) > 1
-    ]
-
-
-def _stamps(files: Sequence[Path]) -> tuple[tuple[int, int], ...]:
-    found = [file.stat() for file in files if file.is_file()]
-    return tuple((one.st_size, one.st_mtime_ns) for one in found)
-
-
-def _made(one: _Listed, split: str, *, seed: int, embed: bool) -> Made | Refusal:
-    """The row of a record, or why one of its files cannot be used."""
-    try:
-        files = _images(one)
-        row = _row(one, split, seed) | _ecg_fields(one.record) | _image_fields(one, files, embed)
-    except MediaError as error:
-        return Refusal(one.source.name, one.record.record_id, str(error))
-    return Made(row, look_of(files[0][0].image) if files else None)
-
-
-def _row(one: _Listed, split: str, seed: int) -> dict[str, Any]:
-    """The assembled row of a record but for its media."""
-    source, record = one.source, one.record
-    options = shuffled(list(source.options), seed, one.row_id)
-    return dict.fromkeys(FEATURES) | {
-        "id": one.row_id,
-        "domain": source.domain,
-        "dataset": source.name,
-        "patient_id": source.patient(record),
-        "split": split,
-        "question": task_question(source.task, source.domain, options),
-        "options": options,
-        "answers": list(record.answers),
-        "report": record.report,
-        "sex": record.sex,
-        "age_years": record.age_years,
-        "license": record.license or source.license,
-    }
-
-
-def _ecg_fields(record: Record) -> dict[str, Any]:
-    if record.ecg is None:
-        return {}
-    ecg = read_ecg(record.ecg)
-    return {"ecg": list(ecg.signal), "ecg_leads": ecg.leads, "ecg_rate_hz": ecg.rate_hz}
-
-
-def _images(one: _Listed) -> list[list[StoredImage]]:
-    """The images of each file of a record; the masks may say which slices of a volume."""
-    record = one.record
-    frames = record.frames or marked_frames(record.masks, record.mask_values)
-    view = View(one.source.window, frames, record.crop)
-    return [stored_images(path, view) for path in record.images]
-
-
-def _image_fields(
-    one: _Listed, files: Sequence[Sequence[StoredImage]], embed: bool
-) -> dict[str, Any]:
-    """Images, mask and boxes; masks are of the first file."""
-    if not files:
-        return {}
-    record = one.record
-    mask = read_mask(record.masks, files[0], record.mask_values, record.crop)
-    return {
-        "images": [image.field(embed) for images in files for image in images],
-        "mask": StoredImage(mask).field(embed) if mask else None,
-        "boxes": [list(box) for box in record.boxes] or (boxes_of(mask) if mask else None),
-    }
 
 
 def _check_refused(assembly: Assembly, total: int, on_error: OnError) -> None:
@@ -329,7 +165,3 @@ def _check_filled(assembly: Assembly) -> None:
                 f"({sum(assembly.rows_in(name) for name in ('train', 'validation', 'test'))} rows "
                 "in all); give more of them."
             )
-
-
-def _add_one(counts: dict[str, int], key: str) -> None:
-    counts[key] = counts.get(key, 0) + 1

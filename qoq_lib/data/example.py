@@ -4,6 +4,9 @@ Missing is ``None``, never a placeholder value or a blank image. Boxes are ``[x1
 pixels of the original image, origin top left, with ``x2`` and ``y2`` exclusive. An ECG is float32
 millivolts, leads x samples, at ``ecg_rate_hz``, its rows named by ``ecg_leads``. A mask is a
 single-channel image of the first image's size, 0 for background and 255 for the lesion.
+
+``images`` are bytes or the path of a file, 8-bit grey or RGB. A volume or a video is several of
+them, its frames in order, all of one size; mask and boxes are then what lies in any of them.
 """
 
 from collections.abc import Iterable, Mapping

@@ -5,13 +5,14 @@ copies must never be on two sides. Near-duplicates (the first image looks like o
 patient) are counted only: a hash cannot tell a copy from two similar chests.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-_SAME = np.uint64(0)
+COLUMNS = ("dataset", "patient_id", "split", "content", "look")
+"""The columns of an index that the report needs."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,10 @@ class Leaks:
 
 def leak_report(index: pa.Table) -> dict[str, Leaks]:
     """The leaks of every data set of an assembly's ``index``; see ``shards.INDEX_SCHEMA``."""
-    dataset, names = _codes(index, "dataset")
-    split, _ = _codes(index, "split")
-    patient, _ = _codes(index, "patient_id")
-    content, _ = _codes(index, "content")
-    near, near_across = _near_copies(index, patient, split)
-    by_patient, by_content = _splits_of(patient, split), _splits_of(content, split)
+    names = index["dataset"].combine_chunks().dictionary_encode().dictionary.to_pylist()
+    dataset, patient, split, content = (_codes(index, name) for name in COLUMNS[:4])
+    near, near_across = _near_copies(index["look"], patient, split)
+    patient_across, content_across = _across(patient, split), _across(content, split)
     copied = np.bincount(content)[content] > 1
     report = {}
     for code, name in enumerate(names):
@@ -47,9 +46,9 @@ def leak_report(index: pa.Table) -> dict[str, Leaks]:
         report[name] = Leaks(
             rows=int(of.sum()),
             patients=len(np.unique(patient[of])),
-            patients_across=len(np.unique(patient[of & by_patient])),
+            patients_across=len(np.unique(patient[of & patient_across])),
             copies=int((of & copied).sum()),
-            copies_across=int((of & by_content).sum()),
+            copies_across=int((of & content_across).sum()),
             near_copies=int((of & near).sum()),
             near_copies_across=int((of & near_across).sum()),
         )
@@ -68,60 +67,44 @@ def leak_text(report: Mapping[str, Leaks]) -> str:
     return "\n".join(["Leak report (splits are the sides):", *lines])
 
 
-def _codes(index: pa.Table, name: str) -> tuple[np.ndarray, list[str]]:
-    """A column of strings as numbers from 0, and the strings they stand for."""
-    column = index[name].combine_chunks().dictionary_encode()
-    return column.indices.to_numpy(zero_copy_only=False), column.dictionary.to_pylist()
+def _codes(index: pa.Table, name: str) -> np.ndarray:
+    """A column of strings as numbers from 0, in order of first appearance."""
+    codes = index[name].combine_chunks().dictionary_encode().indices
+    return codes.to_numpy(zero_copy_only=False)
 
 
-def _splits_of(group: np.ndarray, split: np.ndarray) -> np.ndarray:
+def _across(group: np.ndarray, split: np.ndarray) -> np.ndarray:
     """For each row, whether its group is in more than one split."""
     pairs = np.unique(np.stack([group, split]), axis=1)
-    return np.bincount(pairs[0], minlength=group.max(initial=-1) + 1)[group] > 1
+    return np.bincount(pairs[0])[group] > 1
 
 
 def _near_copies(
-    index: pa.Table, patient: np.ndarray, split: np.ndarray
+    looks: pa.ChunkedArray, patient: np.ndarray, split: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each row, whether it looks like another patient's, and like one of another split.
 
-    Looks one bit apart are found by asking for each of the 64 neighbours of each look, which takes
-    a time in proportion to the rows, where comparing all pairs would take one to their square.
+    Looks one bit apart are found by asking for the 64 neighbours of each look, in a time that grows
+    as the rows do, where comparing all pairs would grow as their square.
     """
-    has_look = index["look"].is_valid().to_numpy()
-    look = index["look"].fill_null(0).to_numpy()
-    rows = np.flatnonzero(has_look)
+    near, across = (np.zeros(len(looks), dtype=bool) for _ in range(2))
+    rows = np.flatnonzero(looks.is_valid().to_numpy())
+    if not len(rows):
+        return near, across
+    look = looks.fill_null(0).to_numpy()
     rows = rows[np.argsort(look[rows], kind="stable")]
-    found = _Alike(look[rows], patient[rows], split[rows])
-    near, across = (np.zeros(len(look), dtype=bool) for _ in range(2))
-    for bit in (_SAME, *(np.uint64(1) << np.arange(64, dtype=np.uint64))):
-        other_patient, other_split = found.at(look[rows] ^ bit)
-        near[rows] |= other_patient
-        across[rows] |= other_patient & other_split
-    return near, across
+    look, patient, split = look[rows], patient[rows], split[rows]
+    known, first = np.unique(look, return_index=True)
+    neighbours = np.uint64(1) << np.arange(64, dtype=np.uint64)
+    for bit in (np.uint64(0), *neighbours):
+        place = np.searchsorted(known, look ^ bit).clip(max=len(known) - 1)
+        there = known[place] == look ^ bit
+        near[rows] |= there & _differs(patient, first, place)
+        across[rows] |= there & _differs(split, first, place)
+    return near, near & across
 
 
-class _Alike:
-    """Rows sorted by look, and for each look whether it has one patient and split, and which."""
-
-    def __init__(self, look: np.ndarray, patient: np.ndarray, split: np.ndarray) -> None:
-        self._looks, first = np.unique(look, return_index=True)
-        self._own = patient, split
-        self._some = [_least_and_most(values, first) for values in (patient, split)]
-
-    def at(self, looks: np.ndarray) -> Sequence[np.ndarray]:
-        """For each row, whether among those with the look in ``looks`` is one of another ..."""
-        if not len(self._looks):
-            return [np.zeros(0, dtype=bool)] * 2
-        place = np.searchsorted(self._looks, looks).clip(max=len(self._looks) - 1)
-        there = self._looks[place] == looks
-        return [
-            there & ((least[place] != own) | (most[place] != own))
-            for own, (least, most) in zip(self._own, self._some, strict=True)
-        ]
-
-
-def _least_and_most(values: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if not len(first):
-        return values, values
-    return np.minimum.reduceat(values, first), np.maximum.reduceat(values, first)
+def _differs(own: np.ndarray, first: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """For each row, whether the run at ``place`` of those from ``first`` on holds another value."""
+    least, most = np.minimum.reduceat(own, first), np.maximum.reduceat(own, first)
+    return (least[place] != own) | (most[place] != own)

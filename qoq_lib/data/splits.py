@@ -23,7 +23,7 @@ _MOST_HELD_OUT_FIRST = ("test", "validation", "train")
 _ANY = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Case:
     """What splitting needs to know of a record: where it is from, and what its files hash to.
 

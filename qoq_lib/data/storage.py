@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, NamedSplit
 
 from qoq_lib.data.example import FEATURES, SPLITS
+from qoq_lib.data.leaks import COLUMNS as LEAK_COLUMNS
 from qoq_lib.data.leaks import Leaks, leak_report
 from qoq_lib.data.shards import INDEX_SCHEMA, AssemblyError, Note, Refusal, has_shards
 
@@ -124,7 +125,7 @@ def collect(assembly: Assembly, folder: Path, notes: Iterable[Note]) -> Iterator
 
 def finish(assembly: Assembly, folder: Path) -> Assembly:
     """Count the leaks, write ``assembly.json`` and drop the notes of the shards."""
-    assembly.leaks = leak_report(load_index(folder))
+    assembly.leaks = leak_report(load_index(folder, LEAK_COLUMNS))
     assembly.files = dict(sorted(assembly.files.items()))
     summary = json.dumps(assembly.files).encode()
     assembly.fingerprint = hashlib.sha256(summary).hexdigest()
@@ -135,10 +136,10 @@ def finish(assembly: Assembly, folder: Path) -> Assembly:
     return assembly
 
 
-def load_index(folder: Path) -> pa.Table:
+def load_index(folder: Path, columns: Sequence[str] = INDEX_SCHEMA.names) -> pa.Table:
     """The index of an assembly, a line per row; ``AssemblyError`` where there is none."""
     try:
-        return pq.read_table(Path(folder) / INDEX_FILE, schema=INDEX_SCHEMA)
+        return pq.read_table(Path(folder) / INDEX_FILE, columns=list(columns))
     except (OSError, pa.ArrowInvalid) as error:
         raise AssemblyError(
             f"{folder} holds no index of an assembled data set ({error}): assemble it first with "

@@ -38,7 +38,7 @@ class PhantomError(OneSentenceError, ValueError):
     """The phantom cannot be made as asked."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Patient:
     """One made-up patient: id, sex (``F`` or ``M``), age in years."""
 
@@ -47,7 +47,7 @@ class Patient:
     age: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Case:
     """One row to be: who, where it goes and what it shows."""
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,16 @@ def look_of(image: Image.Image) -> int:
 
 def _file_hash(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        found = path.stat()
+        return _hash_of(path, found.st_size, found.st_mtime_ns)
     except FileNotFoundError as error:
         raise MediaError(f"{path} is listed but missing: put it there or unlist it.") from error
     except OSError as error:
         raise MediaError(f"{path} cannot be read ({error.strerror}): check the file.") from error
+
+
+@lru_cache(maxsize=256)
+def _hash_of(path: Path, _size: int, _changed_ns: int) -> str:
+    """Remembered, as the parts of one image are listed in a row."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -38,7 +38,7 @@ class SourceError(OneSentenceError, ValueError):
     """A source's folder, table or labels are not as declared; the message names file and label."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One case as its source states it; paths are absolute and may not exist.
 
