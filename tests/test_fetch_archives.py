@@ -95,7 +95,9 @@ def test_a_link_that_lies_in_the_folder_leads_nothing_out_of_it(tmp_path: Path) 
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "images").symlink_to(tmp_path / "elsewhere")
     archive = make_zip(tmp_path / "a.zip", {"images/1.png": b"1"})
-    with pytest.raises(FetchError, match=r"'images/1\.png' through a link out of .*remove the link"):
+    with pytest.raises(
+        FetchError, match=r"'images/1\.png' through a link out of .*remove the link"
+    ):
         unpack(archive, tmp_path / "out")
     assert not files_below(tmp_path / "elsewhere")
 
@@ -125,7 +127,9 @@ def test_a_member_that_is_longer_than_it_says_is_damage(tmp_path: Path) -> None:
     """A bomb may lie about its size: no more comes out than was announced and allowed."""
     archive = make_zip(tmp_path / "a.zip", {"x.raw": bytes(100_000)})
     content = archive.read_bytes()
-    archive.write_bytes(content.replace((100_000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
+    archive.write_bytes(
+        content.replace((100_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    )
     with pytest.raises(FetchError, match=r"a\.zip is damaged \(BadZipFile\)"):
         unpack(archive, tmp_path / "out")
     assert not files_below(tmp_path / "out")

@@ -157,9 +157,7 @@ def test_a_login_page_is_not_taken_for_the_file(server: FileServer, tmp_path: Pa
     assert not (tmp_path / "file.bin").exists()
 
 
-def test_a_file_that_the_disk_cannot_hold_is_not_begun(
-    server: FileServer, tmp_path: Path
-) -> None:
+def test_a_file_that_the_disk_cannot_hold_is_not_begun(server: FileServer, tmp_path: Path) -> None:
     server.faults["/file.bin"] = [Fault(headers={"Content-Length": str(10**18)}, cut=0)]
     with pytest.raises(FetchError, match=r"needs 1000000000\.0 GB more .* free the disk"):
         Transfers().download(server.url("/file.bin"), tmp_path / "file.bin")

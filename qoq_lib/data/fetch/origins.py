@@ -5,12 +5,14 @@ must have before it works. Where the host publishes checksums they are taken fro
 fetching; none is written here from memory.
 """
 
+import csv
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib import import_module
-from pathlib import Path, PurePosixPath
+from io import StringIO
+from pathlib import Path
 from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
@@ -66,7 +68,6 @@ class PhysioNet:
     version: str
     access: Literal["open", "restricted", "credentialed"] = "open"
     only: tuple[str, ...] = ("*",)
-    into: str = "."
 
     @property
     def needs(self) -> str:
@@ -76,15 +77,15 @@ class PhysioNet:
     def files(self, shelf: Shelf) -> list[RemoteFile]:
         """Every wanted file with the SHA-256 that PhysioNet publishes."""
         base = f"{PHYSIONET}/files/{self.project}/{self.version}"
-        listing = below(self.into, f"SHA256SUMS.{self.project}.txt")
-        lines = shelf.get(RemoteFile(f"{base}/SHA256SUMS.txt", listing)).read_text().splitlines()
+        listing = shelf.get(RemoteFile(f"{base}/SHA256SUMS.txt", "SHA256SUMS.txt"))
+        lines = listing.read_text(encoding="utf-8").splitlines()
         pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
         if any(len(pair) != 2 or len(pair[0]) != 64 for pair in pairs):
             raise FetchError(
                 f"{base}/SHA256SUMS.txt is not a list of checksums: delete {listing} and run again."
             )
         return [
-            RemoteFile(f"{base}/{quote(path)}", below(self.into, path), f"sha256:{checksum}")
+            RemoteFile(f"{base}/{quote(path)}", path, f"sha256:{checksum}")
             for checksum, path in pairs
             if any(fnmatchcase(path, pattern) for pattern in self.only)
         ]
@@ -94,28 +95,19 @@ class PhysioNet:
 class Doi:
     """A deposit at Zenodo, figshare or Dataverse, resolved by pooch with the deposit's checksums.
 
-    Archives in it are unpacked into ``into``; other files are put there.
+    Archives in it are unpacked.
     """
 
     doi: str
-    only: tuple[str, ...] = ("*",)
-    into: str = "."
 
     needs = "nothing"
 
     def files(self, shelf: Shelf) -> list[RemoteFile]:
         """Every wanted file of the deposit; ``FetchError`` where the DOI cannot be resolved."""
-        listing = below(self.into, f"{self.doi.replace('/', '_')}.files.json")
-        found = json.loads(shelf.keep(listing, self._listing))
+        found = json.loads(shelf.keep(f"{self.doi.replace('/', '_')}.json", self._listing))
         return [
-            RemoteFile(
-                url,
-                below(self.into, name),
-                checksum,
-                Unpack(self.into) if is_archive(name) else None,
-            )
+            RemoteFile(url, name, checksum, Unpack() if is_archive(name) else None)
             for name, (url, checksum) in sorted(found.items())
-            if any(fnmatchcase(name, pattern) for pattern in self.only)
         ]
 
     def _listing(self) -> str:
@@ -140,40 +132,60 @@ class Doi:
 
 @dataclass(frozen=True)
 class Tcia:
-    """A collection of The Cancer Imaging Archive: ``<patient>/<study uid>/<series uid>/*.dcm``."""
+    """A collection of The Cancer Imaging Archive: a folder of DICOM files per series.
+
+    They lie in ``<collection>/<patient>/<study uid>/<series uid>/``, and ``metadata.csv`` says of
+    each series where, with the columns of the archive's own download program.
+    """
 
     collection: str
-    into: str = "."
 
     needs = "nothing"
 
     def files(self, shelf: Shelf) -> list[RemoteFile]:
-        """An archive per series; the archive publishes no checksums."""
-        query = f"getSeries?Collection={quote(self.collection)}&format=json"
-        listing = shelf.get(
-            RemoteFile(f"{TCIA}/{query}", below(self.into, f"{self.collection}.series.json"))
-        )
+        """An archive per series; TCIA publishes no checksums."""
+        address = f"{TCIA}/getSeries?Collection={quote(self.collection)}&format=json"
+        listing = shelf.get(RemoteFile(address, f"{self.collection}.series.json"))
         try:
             series = json.loads(listing.read_text(encoding="utf-8"))
-            return [self._series(one) for one in series]
+            shelf.keep("metadata.csv", lambda: self._metadata(series))
+            return [
+                RemoteFile(
+                    f"{TCIA}/getImage?NewFileNames=Yes&SeriesInstanceUID="
+                    f"{quote(one['SeriesInstanceUID'])}",
+                    f"{self._folder(one)}.zip",
+                    unpack=Unpack(self._folder(one)),
+                )
+                for one in series
+            ]
         except (ValueError, KeyError, TypeError) as error:
             raise FetchError(f"{listing} is no list of series: delete it and run again.") from error
 
-    def _series(self, one: dict[str, Any]) -> RemoteFile:
-        uid = one["SeriesInstanceUID"]
-        folder = below(self.into, f"{one['PatientID']}/{one['StudyInstanceUID']}/{uid}")
-        return RemoteFile(
-            f"{TCIA}/getImage?SeriesInstanceUID={quote(uid)}", f"{folder}.zip", None, Unpack(folder)
-        )
+    def _folder(self, one: dict[str, Any]) -> str:
+        parts = (one[name] for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID"))
+        return "/".join((self.collection, *parts))
+
+    def _metadata(self, series: list[dict[str, Any]]) -> str:
+        text = StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("Series UID", "Subject ID", "Series Description", "File Location"))
+        for one in series:
+            description = one.get("SeriesDescription", "")
+            place = f"./{self._folder(one)}"
+            writer.writerow((one["SeriesInstanceUID"], one["PatientID"], description, place))
+        return text.getvalue()
 
 
 @dataclass(frozen=True)
 class Kaggle:
-    """A data set ``owner/name``, or a competition, fetched by kagglehub."""
+    """A data set ``owner/name``, or a competition, fetched by kagglehub.
+
+    ``strip`` drops as many leading folders of its own.
+    """
 
     handle: str
     competition: bool = False
-    into: str = "."
+    strip: int = 0
 
     @property
     def needs(self) -> str:
@@ -184,12 +196,15 @@ class Kaggle:
 
 @dataclass(frozen=True)
 class Hub:
-    """A dataset repository on the Hugging Face Hub, fetched by huggingface_hub."""
+    """A dataset repository on the Hugging Face Hub, fetched by huggingface_hub.
+
+    ``strip`` drops as many leading folders of its own.
+    """
 
     repo: str
     revision: str
     only: tuple[str, ...] = ("*",)
-    into: str = "."
+    strip: int = 0
 
     needs = "nothing; for a gated repository its terms accepted and HF_TOKEN"
 
@@ -206,11 +221,6 @@ class ByHand:
 
 Listed = Files | PhysioNet | Doi | Tcia
 Origin = Listed | Kaggle | Hub | ByHand
-
-
-def below(into: str, path: str) -> str:
-    """``path`` below the folder ``into``, without needless dots."""
-    return (PurePosixPath(into) / path).as_posix()
 
 
 def imported(name: str) -> Any:

@@ -83,7 +83,7 @@ ORIGINS: dict[str, tuple[Origin, ...]] = {
                 _cbis_table(kind, part) for kind in ("mass", "calc") for part in ("train", "test")
             )
         ),
-        Tcia("CBIS-DDSM", into="CBIS-DDSM"),
+        Tcia("CBIS-DDSM"),
     ),
     "cmmd": (
         Files(
@@ -94,14 +94,12 @@ ORIGINS: dict[str, tuple[Origin, ...]] = {
                 ),
             )
         ),
-        Tcia("CMMD", into="CMMD"),
+        Tcia("CMMD"),
     ),
     "isic2020": (
         Files(
             (
                 _isic(2020, "ISIC_2020_Training_GroundTruth.csv"),
-                _isic(2020, "ISIC_2020_Training_GroundTruth_v2.csv"),
-                _isic(2020, "ISIC_2020_Training_Duplicates.csv"),
                 _isic(2020, "ISIC_2020_Training_JPEG.zip"),
             )
         ),
@@ -112,9 +110,9 @@ ORIGINS: dict[str, tuple[Origin, ...]] = {
                 _isic(2018, "ISIC2018_Task3_Training_Input.zip"),
                 _isic(2018, "ISIC2018_Task3_Training_GroundTruth.zip"),
                 _isic(2018, "ISIC2018_Task3_Training_LesionGroupings.csv"),
+                _isic(2018, "ISIC2018_Task1_Training_GroundTruth.zip"),
             )
         ),
-        Doi("10.7910/DVN/DBW86T", only=("HAM10000_segmentations*.zip",)),
     ),
     "pad_ufes_20": (
         Files(
@@ -140,28 +138,28 @@ ORIGINS: dict[str, tuple[Origin, ...]] = {
     "lndb": (
         Doi("10.5281/zenodo.8348419"),
         ByHand(
-            "unpack the RAR archives that were fetched, data*.rar into data and masks.rar into "
-            "masks, with a program that reads them, such as 7-Zip",
-            "data/**/*.mhd",
+            "unpack the RAR archives that were fetched with a program that reads them, such as "
+            "7-Zip: the scans into data, the masks into masks, beside trainNodules.csv",
+            "data/*.mhd",
         ),
     ),
     "inspect": (
         _stanford(
             "https://inspect.stanford.edu",
-            "Final_Impressions_labels.csv and the folder CTPA",
+            "the tables study_mapping, labels and splits of June 2025 and the folder CTPA",
             "CTPA/*.nii.gz",
         ),
     ),
     "kits23": (Files((_github("neheller/kits23"),), more=_kits_images),),
     "hemorrhage": (Kaggle("vbookshelf/computed-tomography-ct-images"),),
     "rspect": (Kaggle("rsna-str-pulmonary-embolism-detection", competition=True),),
-    "busi": (Kaggle("aryashah2k/breast-ultrasound-images-dataset"),),
+    "busi": (Kaggle("aryashah2k/breast-ultrasound-images-dataset", strip=1),),
     "covid_blues": (Files((_github("NinaWie/COVID-BLUES"),)),),
     "covid_us": (
         ByHand(
-            "run the script of https://github.com/nrc-cnrc/COVID-US, which collects the videos "
-            "from four sites, and put its folder videos there",
-            "videos/*.mp4",
+            "clone https://github.com/nrc-cnrc/COVID-US, run its script, which collects the "
+            "videos from four sites, and put the clone's folders utils and data there",
+            "data/video/cropped/*",
         ),
     ),
     "echonet_dynamic": (
@@ -190,9 +188,26 @@ ORIGINS: dict[str, tuple[Origin, ...]] = {
     "georgia": _challenge("challenge-2020", "1.0.2", "georgia"),
     "cpsc2018": _challenge("challenge-2020", "1.0.2", "cpsc_2018"),
     "mimic_iv": (
-        PhysioNet("mimiciv", "3.1", "credentialed", ("hosp/*", "icu/*"), "mimiciv"),
-        PhysioNet("mimic-iv-ecg", "1.0", "credentialed", into="mimic-iv-ecg"),
-        PhysioNet("mimic-cxr-jpg", "2.0.0", "credentialed", into="mimic-cxr-jpg"),
+        PhysioNet(
+            "mimiciv",
+            "3.1",
+            "credentialed",
+            (
+                *(f"hosp/{name}.csv.gz" for name in ("admissions", "patients")),
+                *(f"hosp/{name}.csv.gz" for name in ("labevents", "d_labitems")),
+                *(f"icu/{name}.csv.gz" for name in ("chartevents", "d_items")),
+            ),
+        ),
     ),
+    "mimic_iv_ecg": (PhysioNet("mimic-iv-ecg", "1.0", "credentialed"),),
 }
-"""By the name of the source, which is that of its data card."""
+"""By name: that of the source's data card, or of a part in ``PARTS``."""
+
+PARTS: dict[str, dict[str, str]] = {
+    "mimic_iv": {
+        "mimic_iv": "multimodal/mimic_iv",
+        "mimic_iv_ecg": "ecg/mimic_iv_ecg",
+        "mimic_cxr": "chest_xray/mimic_cxr",
+    }
+}
+"""Data sets that are read from several downloads, and the folder of each below the data root."""

@@ -7,12 +7,12 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from qoq_lib.data.fetch.archives import unpack
 from qoq_lib.data.fetch.errors import AccessError, FetchError
 from qoq_lib.data.fetch.ledger import Ledger, Received
-from qoq_lib.data.fetch.origins import ByHand, Files, Hub, Kaggle, Listed, Origin, below, imported
+from qoq_lib.data.fetch.origins import ByHand, Files, Hub, Kaggle, Listed, Origin, imported
 from qoq_lib.data.fetch.remote import RemoteFile, Unpack, digest, shown
 from qoq_lib.data.fetch.transfers import Transfers
 from qoq_lib.data.sources.source import SourceError, inside
@@ -139,7 +139,14 @@ def _kept(file: RemoteFile, sha256: str, place: Place) -> list[Received]:
     target.unlink()
     return [
         *(
-            Received(below(file.unpack.into, path), held, None, origin, checked_by, file.path)
+            Received(
+                (PurePosixPath(file.unpack.into) / path).as_posix(),
+                held,
+                None,
+                origin,
+                checked_by,
+                file.path,
+            )
             for path, held in members.items()
         ),
         Received(file.path, size, sha256, origin, checked_by, None, len(members)),
@@ -168,8 +175,8 @@ def _collect(origin: Kaggle | Hub, place: Place, program: str, name: str) -> Non
         else:
             brought = _from_hub(origin, place.staging)
     place.ledger.add(
-        Received(below(origin.into, path), size, None, name, program)
-        for path, size in _moved(brought, place.folder / origin.into)
+        Received(path, size, None, name, program)
+        for path, size in _moved(brought, place.folder, origin.strip)
     )
     shutil.rmtree(place.staging)
 
@@ -226,14 +233,20 @@ def _their_errors(program: str, name: str) -> Iterator[None]:
         ) from None
 
 
-def _moved(source: Path, target: Path) -> Iterator[tuple[str, int]]:
+def _moved(source: Path, target: Path, strip: int) -> Iterator[tuple[str, int]]:
+    """Move the files of ``source`` and yield path and bytes of each."""
     for path in sorted(source.rglob("*")):
-        name = path.relative_to(source)
+        parts = path.relative_to(source).parts
         if path.is_symlink():
             raise FetchError(f"{path} is a link: only plain files are taken over.")
-        if path.is_dir() or name.parts[0] == ".cache":
+        if path.is_dir() or parts[0] == ".cache":
             continue
-        size = path.stat().st_size
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, target / name)
-        yield name.as_posix(), size
+        if len(parts) <= strip:
+            raise FetchError(
+                f"{path} lies above the {strip} leading folders that are declared for it: the "
+                "layout has changed, put the files into their folder by hand."
+            )
+        size, place = path.stat().st_size, target.joinpath(*parts[strip:])
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, place)
+        yield place.relative_to(target).as_posix(), size
