@@ -70,11 +70,11 @@ class Transfers:
             self._receive(url, part, bool(expected))
             sha256, right = digest(part, expected)
             if not right and continued:  # its beginning may be of another version of the file
-                part.unlink()
+                _forget(part)
                 self._receive(url, part, bool(expected))
                 sha256, right = digest(part, expected)
             if not right:
-                part.unlink()
+                _forget(part)
                 raise FetchError(
                     f"{shown(url)} arrives with another checksum than {expected}: fetch again "
                     "later; if its owner has replaced the file, delete its line in .fetched."
@@ -122,7 +122,7 @@ class Transfers:
         """Append to ``part`` what is missing of ``url``, or begin anew where that is not safe."""
         version = _tag_file(part).read_text() if _tag_file(part).exists() else ""
         if not (version or checked):  # a changed file would be joined to the old one unnoticed
-            part.unlink(missing_ok=True)
+            _forget(part)
         held = _size(part)
         headers = {"Range": f"bytes={held}-"} if held else {}
         if held and version:
@@ -136,7 +136,7 @@ class Transfers:
             check(response, url, bool(self._login(url)))
             start = held if response.status_code == 206 else 0
             if start and range_start(response) != start:
-                part.unlink()
+                _forget(part)
                 raise ShortError
             _tag_file(part).write_text(tag(response))
             self._write(response, part, start, url)
@@ -202,6 +202,11 @@ class _Meter:
 
 def _tag_file(part: Path) -> Path:
     return part.with_name(f"{part.name}.tag")
+
+
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _tag_file(part).unlink(missing_ok=True)
 
 
 def _size(path: Path) -> int:
