@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,12 +89,11 @@ def kaggle(server: FileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     pytest.importorskip("kagglehub", reason="the data extra is not installed")
     from kagglesdk import kaggle_env
 
-    for name in ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_TOKEN", "KAGGLEHUB_CACHE"):
+    for name in ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_TOKEN", "KAGGLE_API_ENVIRONMENT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
-    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
-    endpoints = {kaggle_env.KaggleEnv.LOCAL: server.address}
+    endpoints = {kaggle_env.KaggleEnv.PROD: server.address}
     monkeypatch.setattr(kaggle_env, "_env_to_endpoint", endpoints)
     archive = make_zip(tmp_path / "k.zip", {"Top/benign/1.png": b"1", "Top/normal/2.png": b"22"})
     service = "/v1/datasets.DatasetApiService"
@@ -122,16 +122,19 @@ def test_kaggle_goes_on_where_it_was_interrupted_and_checks_what_came(
     kaggle: FileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     download = "/v1/datasets.DatasetApiService/DownloadDataset"
-    body = kaggle.files[download]
+    noise = random.Random(0).randbytes(3 << 20)  # kagglehub keeps what came by the mebibyte
+    body = make_zip(tmp_path / "large.zip", {"1.raw": noise}).read_bytes()
+    kaggle.files[download] = body
     md5 = base64.b64encode(hashlib.md5(body).digest()).decode()
     headers = {"Accept-Ranges": "bytes", "x-goog-hash": f"md5={md5}"}
-    kaggle.faults[download] = [Fault(headers=headers, cut=50)]
+    kaggle.faults[download] = [Fault(headers=headers, cut=5 << 19)]
     source = declare(monkeypatch, "busi", Kaggle("owner/name"))
     with pytest.raises(FetchError, match=r"kagglehub cannot fetch kaggle:owner/name .* is kept"):
         fetch([source], tmp_path / "data")
     kaggle.faults[download] = [Fault(headers=headers), Fault(headers=headers)]
     assert fetch([source], tmp_path / "data")[0].status == "complete"
-    assert "bytes=50-" in [one.headers.get("Range") for one in kaggle.asked(download)]
+    assert kaggle.asked(download)[-1].headers["Range"] == f"bytes={2 << 20}-"
+    assert (tmp_path / "data" / "busi" / "1.raw").read_bytes() == noise
 
 
 def test_kaggle_asks_for_a_token_or_accepted_rules(
@@ -161,9 +164,13 @@ def test_a_hub_repository_is_moved_into_its_folder(
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     commit = "a" * 40
     files = {"data/1.png": b"1", "data/2.png": b"22", "README.md": b""}
-    server.files["/api/datasets/owner/name/revision/v1"] = json.dumps(
-        {"id": "owner/name", "sha": commit, "siblings": [{"rfilename": name} for name in files]}
-    ).encode()
+    api = "/api/datasets/owner/name"
+    tree = [
+        {"type": "file", "path": name, "size": len(body), "oid": name}
+        for name, body in files.items()
+    ]
+    server.files[f"{api}/revision/v1"] = json.dumps({"id": "owner/name", "sha": commit}).encode()
+    server.files[f"{api}/tree/{commit}?recursive=true&expand=false"] = json.dumps(tree).encode()
     for name, body in files.items():
         path = f"/datasets/owner/name/resolve/{commit}/{name}"
         server.files[path] = body

@@ -10,6 +10,7 @@ import pytest
 from file_server import Fault, FileServer
 from test_fetch_archives import files_below, make_zip
 
+from qoq_lib.data.cards.card import load_cards
 from qoq_lib.data.fetch import (
     Fetched,
     FetchError,
@@ -20,8 +21,8 @@ from qoq_lib.data.fetch import (
     transfers,
 )
 from qoq_lib.data.fetch.ledger import Ledger, Received
-from qoq_lib.data.fetch.origins import ByHand, Files, Origin, PhysioNet, Tcia
-from qoq_lib.data.fetch.remote import RemoteFile, Unpack
+from qoq_lib.data.fetch.origins import ByHand, Files, Kaggle, Origin, PhysioNet, Tcia
+from qoq_lib.data.fetch.remote import RemoteFile, Unpack, shown
 from qoq_lib.data.sources.source import Source
 
 LOGIN = f"Basic {base64.b64encode(b'me:my-secret').decode()}"
@@ -295,6 +296,39 @@ def test_the_access_table_says_what_is_needed_and_where_to_put_it(tmp_path: Path
     assert table["terms"].str.startswith("https://").all()
     assert table.loc["chexpert", "folder"] == str(tmp_path / "x" / "chexpert")
     assert set(table["files there"]) == {"no"}
+
+
+def test_every_card_has_an_origin_that_fits_its_access() -> None:
+    cards = load_cards()
+    parts = {part for folders in registry.PARTS.values() for part in folders}
+    assert set(registry.ORIGINS) == set(cards) - {"phantom"} | parts
+    for name in set(cards) - {"phantom"}:
+        ways, access = registry.ORIGINS[name], cards[name].access
+        classes = {way.access for way in ways if isinstance(way, PhysioNet)}
+        if "PhysioNet" in cards[name].license:
+            assert classes == {"credentialed" if access == "credentialed" else "restricted"}
+        else:
+            assert classes <= {"open"}
+        rules = any(isinstance(way, Kaggle) and way.competition for way in ways)
+        asked = any(isinstance(way, ByHand) and "re" in way.needs[:3] for way in ways)
+        assert (rules or asked or classes == {"restricted"}) == (
+            access in ("registered", "request")
+        )
+
+
+def test_every_fixed_address_is_encrypted_and_lies_inside_its_folder() -> None:
+    fixed = [
+        file
+        for ways in registry.ORIGINS.values()
+        for way in ways
+        if isinstance(way, Files)
+        for file in way.listed
+    ]
+    assert len(fixed) == len({file.url for file in fixed}) > 10
+    for file in fixed:
+        assert file.url.startswith("https://") and shown(file.url) == file.url
+        assert not Path(file.path).is_absolute() and ".." not in Path(file.path).parts
+        assert file.path.endswith(".zip") == (file.unpack is not None)
 
 
 def test_a_line_that_was_cut_while_writing_is_forgotten_and_a_damaged_lock_named(
