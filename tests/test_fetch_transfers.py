@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from file_server import Fault, FileServer
 
 from qoq_lib.data.fetch import AccessError, FetchError, transfers
@@ -74,6 +75,8 @@ def test_a_server_that_cannot_resume_is_asked_for_the_whole_again(
     server.faults["/file.bin"] = [Fault(cut=1000)]
     Transfers().download(server.url("/file.bin"), tmp_path / "file.bin")
     assert (tmp_path / "file.bin").read_bytes() == BODY
+    if not tags:  # nothing would tell whether the rest belongs to the same file
+        assert not any("Range" in one.headers for one in server.requests)
 
 
 def test_a_part_that_is_already_whole_is_taken(server: FileServer, tmp_path: Path) -> None:
@@ -176,6 +179,16 @@ def test_redirects_are_followed_and_end(server: FileServer, tmp_path: Path) -> N
     server.faults["/loop"] = [Fault(302, {"Location": "/loop"})] * 99
     with pytest.raises(FetchError, match=r"/loop cannot be fetched \(TooManyRedirects\)"):
         Transfers().download(server.url("/loop"), tmp_path / "loop")
+
+
+def test_no_redirect_leads_out_of_encryption(server: FileServer) -> None:
+    asked = requests.Request("GET", "https://data.org/a?token=my-token").prepare()
+    reply = requests.Response()
+    reply.request = asked
+    session = Transfers()._session
+    with pytest.raises(FetchError, match=r"https://data\.org/a leads to .* without encryption"):
+        session.rebuild_auth(requests.Request("GET", "http://data.org/a").prepare(), reply)
+    session.rebuild_auth(requests.Request("GET", "https://cdn.org/a").prepare(), reply)
 
 
 def test_a_login_goes_to_its_host_alone(

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -21,6 +21,8 @@ from qoq_lib.runs import progress, write_text_atomic
 WORKERS = 4
 MOST_FAILURES = 5
 """A host at which so many files fail is left alone; fewer do not keep the others from coming."""
+
+_BATCH = 1000  # a project may have millions of files, and each that waits takes memory
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,36 @@ def _fetch_all(files: Sequence[RemoteFile], place: Place) -> None:
     missing = [file for file in files if not place.ledger.holds(file.path)]
     if not missing:
         return
+    ticks = progress(len(missing), f"{place.name}: files")
+    failures: list[FetchError] = []
+    for start in range(0, len(missing), _BATCH):
+        if len(failures) < MOST_FAILURES:
+            _fetch_batch(missing[start : start + _BATCH], place, ticks, failures)
+    next(ticks, None)
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise FetchError(f"{len(failures)} files of {place.name} failed. The first: {failures[0]}")
+
+
+def _fetch_batch(
+    files: Sequence[RemoteFile], place: Place, ticks: Iterator[int], failures: list[FetchError]
+) -> None:
+    """Fetch ``files``, adding to ``failures``; what arrives is in the lock at once."""
     pool = ThreadPoolExecutor(WORKERS)
     try:
-        futures = {pool.submit(_receive, file, place): file for file in missing}
-        _keep_all(futures, place)
-    finally:
+        futures = {pool.submit(_receive, file, place): file for file in files}
+        for future in as_completed(futures):
+            next(ticks, None)
+            try:
+                place.ledger.add(_kept(futures[future], future.result(), place))
+            except AccessError:
+                raise
+            except FetchError as error:
+                failures.append(error)
+                if len(failures) == MOST_FAILURES:
+                    return
+    finally:  # of Ctrl-C, too: running transfers end at their next chunk
         place.transfers.stop.set()
         pool.shutdown(cancel_futures=True)
         place.transfers.stop.clear()
@@ -92,26 +119,6 @@ def _check_path(path: str, place: Place) -> None:
         inside(place.folder, path, f"The list of the files of {place.name}")
     except SourceError as error:
         raise FetchError(str(error)) from error
-
-
-def _keep_all(futures: dict[Future[str], RemoteFile], place: Place) -> None:
-    failures: list[FetchError] = []
-    ticks = progress(len(futures), f"{place.name}: files")
-    for future in as_completed(futures):
-        next(ticks, None)
-        try:
-            place.ledger.add(_kept(futures[future], future.result(), place))
-        except AccessError:
-            raise
-        except FetchError as error:
-            failures.append(error)
-            if len(failures) == MOST_FAILURES:
-                break
-    next(ticks, None)
-    if len(failures) == 1:
-        raise failures[0]
-    if failures:
-        raise FetchError(f"{len(failures)} files of {place.name} failed. The first: {failures[0]}")
 
 
 def _receive(file: RemoteFile, place: Place) -> str:
