@@ -74,8 +74,7 @@ def _fetch_listed(origin: Listed, place: Place) -> None:
 
 
 def _fetch_all(files: Sequence[RemoteFile], place: Place) -> None:
-    for file in files:  # listings come from strangers
-        _check_path(file.path, place)
+    _check_places(files, place)
     missing = [file for file in files if not place.ledger.holds(file.path)]
     if not missing:
         return
@@ -114,11 +113,20 @@ def _fetch_batch(
         place.transfers.stop.clear()
 
 
-def _check_path(path: str, place: Place) -> None:
+def _check_places(files: Sequence[RemoteFile], place: Place) -> None:
+    """Listings come from strangers: no file may lie outside the folder, be it through a link."""
+    where = f"The list of the files of {place.name}"
     try:
-        inside(place.folder, path, f"The list of the files of {place.name}")
+        folders = {inside(place.folder, file.path, where).parent for file in files}
     except SourceError as error:
         raise FetchError(str(error)) from error
+    root = place.folder.resolve()
+    for folder in folders:
+        if not folder.resolve().is_relative_to(root):
+            raise FetchError(
+                f"{folder} is a link out of {place.folder}, and files of {place.name} would be "
+                "written through it: remove the link, or make the whole folder one."
+            )
 
 
 def _receive(file: RemoteFile, place: Place) -> str:
