@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from qoq_lib.model.loading import load_size
 from qoq_lib.runs import project_root, read_result
 
 ROOT = project_root()
@@ -99,7 +100,9 @@ def test_the_run_folder_tells_the_whole_story(chain: Path) -> None:
     manifest = json.loads((run / "run.json").read_text())
     assert {stage["status"] for stage in manifest["stages"].values()} == {"completed"}
     assert manifest["stages"]["03_drpo_train"]["dataset"]["fingerprint"]
-    assert manifest["stages"]["03_drpo_train"]["metrics"]["rollouts"] == 3 * 192
+    plan = load_size("tiny").training
+    rollouts = 3 * plan.questions_per_step * plan.rollouts
+    assert manifest["stages"]["03_drpo_train"]["metrics"]["rollouts"] == rollouts
     assert len(list((run / "rollouts").glob("step-*.parquet"))) == 3
     assert {path.stem for path in (run / "predictions").glob("*.parquet")} == {
         *("untrained", "aligned", "trained")
