@@ -91,13 +91,15 @@ def diagnoses() -> Dataset:
 
 def last_reward(start: Path, rows: Dataset, out: Path) -> float:
     size: Any = load_size("tiny")
-    plan = {"steps": STEPS, "questions_per_step": 8, "rollouts": 8, "micro_batch": 64}
+    plan: dict[str, Any] = {"steps": STEPS, "questions_per_step": 16, "rollouts": 8}
+    plan |= {"micro_batch": 128, "learning_rate": 1e-3}
     size.training = size.training.model_copy(update=plan)
     options: dict[str, Any] = {"reward_preset": "paper", "seed": 0, "resume": False}
     log = launch.train(start, rows, size, launch.load_method("grpo"), out, **options)[2]
     return float(log["reward"].tail(10).mean())
 
 
+@pytest.mark.slow
 def test_rl_learns_from_each_rows_own_ecg(start: Path, tmp_path: Path) -> None:
     # A blind policy in the right format earns .2 + .6 / 2 = .5, a perfect one .8: without a lesion
     # there is no IoU to earn.
