@@ -1,0 +1,1 @@
+"""Arms compared fairly: the same start, questions, budget and test for each, over several seeds."""

@@ -1,0 +1,178 @@
+"""The work of a study, piece by piece: what a seed starts from, and one arm from there.
+
+Each piece is skipped where it is finished and goes on where it was killed.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from datasets import DatasetDict
+
+from qoq_lib.data.assemble import assemble, load_assembled, load_assembly
+from qoq_lib.data.storage import ASSEMBLY_FILE
+from qoq_lib.evaluation.predict import predict, save_predictions
+from qoq_lib.evaluation.study.config import DataPlan, Study
+from qoq_lib.evaluation.study.planning import (
+    DECODINGS,
+    ArmRun,
+    Start,
+    arm_settings,
+    data_folder,
+    key_of,
+    start_folder,
+)
+from qoq_lib.model.loading import ModelSize, load_model
+from qoq_lib.model.randomness import seeded
+from qoq_lib.runs import derive_seed, sha256_file, write_json_atomic
+from qoq_lib.training import launch
+from qoq_lib.training.checkpoints import last_complete
+from qoq_lib.training.estimators import NEED_GREEDY
+from qoq_lib.training.methods import Method
+from qoq_lib.training.rollouts import read_rollouts
+
+CURVE_FILE = "curve.parquet"
+
+
+def find_start(study: Study, seed: int, folder: Path, data_root: Path | None) -> Start | None:
+    """What ``prepare`` made for this seed, or ``None``."""
+    data = data_folder(study, seed, folder, data_root)
+    if not (data / ASSEMBLY_FILE).is_file():
+        return None
+    fingerprint = load_assembly(data).fingerprint
+    aligned = start_folder(study, seed, folder, fingerprint) / "checkpoints" / "aligned"
+    if not (aligned / "config.json").is_file():
+        return None
+    return Start(seed, data, aligned, fingerprint, weights_digest(aligned))
+
+
+def prepare(study: Study, seed: int, folder: Path, data_root: Path | None) -> Start:
+    """Assemble the seed's data and align its model, once for all arms."""
+    if found := find_start(study, seed, folder, data_root):
+        return found
+    out = data_folder(study, seed, folder, data_root)
+    with _logged(folder / "logs" / f"start-seed{seed}.txt"):
+        if not (out / ASSEMBLY_FILE).is_file():
+            _assemble(study.data, out, seed, data_root)
+        data = load_assembled(out)
+        start = start_folder(study, seed, folder, load_assembly(out).fingerprint)
+        _, _, log = launch.align_base(data, study.size(), start, seed)
+        log.to_parquet(start / "alignment_log.parquet", index=False)
+    made = find_start(study, seed, folder, data_root)
+    assert made is not None
+    return made
+
+
+def _assemble(plan: DataPlan, out: Path, seed: int, data_root: Path | None) -> None:
+    assemble(
+        plan.source,
+        out,
+        data_root=data_root,
+        rows=plan.rows,
+        seed=seed,
+        difficulty=plan.difficulty,
+    )
+
+
+def run_arm(study: Study, run: ArmRun) -> None:
+    """Train the arm where that is not done, then answer the study's split where that is not."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    data = load_assembled(run.start.data)
+    settings = arm_settings(study, run.arm, run.start)
+    write_json_atomic(run.folder / "settings.json", settings)
+    with _logged(run.folder / "log.txt"):
+        if not run.cost.is_file():
+            _train(study, run, data)
+        _answer(study, run, data)
+
+
+def _train(study: Study, run: ArmRun, data: DatasetDict) -> None:
+    method = run.arm.resolved()
+    cost: dict[str, Any] = {"completions": 0, "seconds": 0.0, "resumed": False, "device": _device()}
+    if method is not None:
+        _, processor = load_model(run.start.checkpoint)
+        size = _sized(study, data, processor)
+        resumed = last_complete(run.folder / "checkpoints" / "training") is not None
+        begin = time.monotonic()
+        _, _, log = launch.train(
+            run.start.checkpoint,
+            data["train"],
+            size,
+            method,
+            run.folder,
+            reward_preset=run.arm.reward,
+            seed=run.start.seed,
+            resume=True,
+        )
+        cost |= {"seconds": round(time.monotonic() - begin, 3), "resumed": resumed}
+        cost["completions"] = _completions(run.folder, method)
+        log.to_parquet(run.folder / "training_log.parquet", index=False)
+    write_json_atomic(run.cost, cost)
+
+
+def _completions(folder: Path, method: Method) -> int:
+    """Completions that training generated; the curve over its steps is written on the way."""
+    if method.advantages is None:
+        return 0
+    rollouts = read_rollouts(folder / "rollouts")
+    curve_table(rollouts).to_parquet(folder / CURVE_FILE, index=False)
+    questions = len(rollouts.drop_duplicates(["step", "id"]))
+    return len(rollouts) + questions * (method.advantages in NEED_GREEDY)
+
+
+def curve_table(rollouts: pd.DataFrame) -> pd.DataFrame:
+    """``step, domain, rollouts, reward, correct`` (means) of a training's rollouts."""
+    rollouts = rollouts.assign(correct=rollouts["correct"].astype(float))
+    parts = rollouts.groupby(["step", "domain"], as_index=False)
+    return parts.agg(
+        rollouts=("reward", "size"), reward=("reward", "mean"), correct=("correct", "mean")
+    )
+
+
+def _answer(study: Study, run: ArmRun, data: DatasetDict) -> None:
+    model, processor = load_model(run.trained)
+    size = _sized(study, data, processor)
+    for name, temperature in DECODINGS.items():
+        target = run.predictions(study.split, name)
+        if target.is_file():
+            continue
+        target.parent.mkdir(exist_ok=True)
+        with seeded(derive_seed(run.start.seed, "evaluation")):  # the same draws for every arm
+            answers = predict(
+                model,
+                processor,
+                data[study.split],
+                style=size.answer_style,
+                max_new_tokens=size.max_completion_length or 0,
+                temperature=temperature,
+            )
+        save_predictions(answers, target)
+
+
+def _sized(study: Study, data: DatasetDict, processor: Any) -> ModelSize:
+    """The size with the length of answers that all splits need, the same for every arm."""
+    size = study.size()
+    size.max_completion_length = launch.answer_length(size, data, processor.tokenizer)
+    return size
+
+
+def weights_digest(checkpoint: Path) -> str:
+    """A hash of a checkpoint's weight files, names and bytes."""
+    return key_of({file.name: sha256_file(file) for file in checkpoint.glob("*.safetensors")})
+
+
+def _device() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU, one thread"
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """What is printed inside goes to the end of a file: workers would print across each other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8", buffering=1) as log:
+        with redirect_stdout(log), redirect_stderr(log):
+            yield

@@ -1,0 +1,110 @@
+"""From the answers of a study's runs to ``results.csv``: a row per run, domain and metric."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qoq_lib.data.assemble import load_assembly
+from qoq_lib.domains import domain_order
+from qoq_lib.evaluation.metrics import evaluate
+from qoq_lib.evaluation.study.config import Study, StudyError
+from qoq_lib.evaluation.study.planning import DECODINGS, ArmRun, Start
+from qoq_lib.evaluation.study.running import CURVE_FILE
+
+METRICS = ("macro_f1", "exact_match", "invalid_rate")
+FLOORS = ("constant", "all_options")
+RARE, COMMON, GAP, OVERALL = "rare", "common", "rare minus common", "overall"
+
+
+def domain_rows(starts: Sequence[Start]) -> pd.Series:
+    """Training rows by domain, mean over seeds, fewest first."""
+    counts = [load_assembly(start.data).rows for start in starts]
+    table = pd.DataFrame([{name: n.get("train", 0) for name, n in c.items()} for c in counts])
+    return table.fillna(0).mean().sort_values(kind="stable")
+
+
+def rare_domains(rows: pd.Series) -> list[str]:
+    """The third of the domains with fewest training rows, one at least; see ``domain_rows``."""
+    ordered = rows.sort_values(kind="stable").index
+    return domain_order(list(ordered[: max(1, round(len(ordered) / 3))]))
+
+
+def results_table(study: Study, runs: Sequence[ArmRun]) -> pd.DataFrame:
+    """``arm, seed, decoding, domain, metric, value, n`` of every finished run.
+
+    ``domain`` is a clinical domain, ``overall`` (their unweighted mean), ``rare`` (mean of the
+    third of the domains with fewest training rows), ``common`` (of the others) or their
+    difference. ``metric`` is one of ``METRICS`` or ``floor_constant`` and ``floor_all_options``,
+    the macro-F1 of answers that look at nothing. ``n`` counts questions.
+
+    Raises:
+        StudyError: no run is finished.
+    """
+    done = [run for run in runs if run.finished(study.split)]
+    if not done:
+        raise StudyError("No run of this study is finished: run it first.")
+    rare = rare_domains(domain_rows([run.start for run in done]))
+    records = []
+    for run in done:
+        for decoding in DECODINGS:
+            scores = evaluate(pd.read_parquet(run.predictions(study.split, decoding)))
+            facts = {"arm": run.arm.name, "seed": run.start.seed, "decoding": decoding}
+            records += [facts | record for record in _records(scores, rare)]
+    return pd.DataFrame(records)
+
+
+def _records(scores: Mapping[str, Any], rare: Sequence[str]) -> list[dict[str, Any]]:
+    parts = {OVERALL: _numbers(scores["overall"])}
+    parts |= {name: _numbers(part) for name, part in scores["domains"].items()}
+    groups = {RARE: [name for name in scores["domains"] if name in rare]}
+    groups[COMMON] = [name for name in scores["domains"] if name not in rare]
+    for group, names in groups.items():
+        if names:
+            parts[group] = _mean([parts[name] for name in names])
+    if RARE in parts and COMMON in parts:
+        gap = {name: parts[RARE][name] - parts[COMMON][name] for name in METRICS}
+        parts[GAP] = gap | {"n": parts[OVERALL]["n"]}
+    return [
+        {"domain": domain, "metric": name, "value": value, "n": int(part["n"])}
+        for domain, part in parts.items()
+        for name, value in part.items()
+        if name != "n"
+    ]
+
+
+def _numbers(score: Mapping[str, Any]) -> dict[str, float]:
+    numbers = {name: score[name] for name in (*METRICS, "n")}
+    return numbers | {f"floor_{name}": score["floors"][name] for name in FLOORS}
+
+
+def _mean(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    means = {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
+    return means | {"n": sum(part["n"] for part in parts)}
+
+
+def cost_table(study: Study, runs: Sequence[ArmRun]) -> pd.DataFrame:
+    """``arm, seed, completions, seconds, device`` of every finished run.
+
+    ``completions`` are all that training sampled, ReMax's greedy ones included. ``seconds`` is NaN
+    for a training that was interrupted and resumed: what came before the kill is not known.
+    """
+    records = []
+    for run in runs:
+        if run.finished(study.split):
+            cost = json.loads(run.cost.read_text(encoding="utf-8"))
+            cost["seconds"] = np.nan if cost.pop("resumed") else cost["seconds"]
+            records.append({"arm": run.arm.name, "seed": run.start.seed} | cost)
+    return pd.DataFrame(records)
+
+
+def curves_table(runs: Sequence[ArmRun]) -> pd.DataFrame:
+    """``arm, seed, step, domain, rollouts, reward, correct`` of every training with rollouts."""
+    parts = []
+    for run in runs:
+        if run.cost.is_file() and (run.folder / CURVE_FILE).is_file():
+            curve = pd.read_parquet(run.folder / CURVE_FILE)
+            parts.append(curve.assign(arm=run.arm.name, seed=run.start.seed))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["arm", "seed"])

@@ -1,0 +1,125 @@
+"""Intervals of paired comparisons: each arm and its baseline share seeds, questions and patients.
+
+Two kinds of 95 % interval answer two questions. The t interval over seeds takes each seed's
+difference as one observation. The hierarchical bootstrap draws seeds and, inside each, patients, so
+that it also holds the chance of whom the test split shows; with few seeds it is too narrow.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from qoq_lib.evaluation.report import answered
+
+LEVEL = 0.95
+DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with the ends of its 95 % interval, NaN where there is none; ``n`` observations."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
+    """Mean and Student's t interval of independent values; one value has no interval."""
+    values = np.asarray(values, dtype=float)
+    n = len(values)
+    if n < 2:
+        return Interval(float(values.mean()) if n else np.nan, np.nan, np.nan, n)
+    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n)
+    return Interval(values.mean(), values.mean() - half, values.mean() + half, n)
+
+
+def ratio_interval(above: Sequence[float], below: Sequence[float]) -> Interval:
+    """Ratio of the means of paired values, with Fieller's interval.
+
+    The interval is the set of ratios r for which the mean of ``above - r * below`` is not
+    significantly different from zero (E. C. Fieller, J. R. Stat. Soc. B 16, 1954). It has no end
+    where the mean of ``below`` itself is not significantly different from zero: NaN then.
+    """
+    a, b = np.asarray(above, dtype=float), np.asarray(below, dtype=float)
+    n, mean_a, mean_b = len(a), np.mean(a), np.mean(b)
+    ratio = float(mean_a / mean_b) if mean_b else np.nan
+    if n < 2:
+        return Interval(ratio, np.nan, np.nan, n)
+    t2 = stats.t.ppf((1 + LEVEL) / 2, n - 1) ** 2
+    cov = np.cov(a, b, ddof=1) / n
+    square = mean_b**2 - t2 * cov[1, 1]
+    half = mean_a * mean_b - t2 * cov[0, 1]
+    constant = mean_a**2 - t2 * cov[0, 0]
+    if square <= 0:
+        return Interval(ratio, np.nan, np.nan, n)
+    root = np.sqrt(max(half**2 - square * constant, 0.0))
+    return Interval(ratio, (half - root) / square, (half + root) / square, n)
+
+
+class PatientDraws:
+    """Macro-F1 of several arms on one test split, under shared redraws of its patients.
+
+    Patients are drawn with replacement inside each data set, so that no domain is ever empty.
+
+    Args:
+        predictions: of each arm, on the same questions.
+        draws: number of redraws.
+        seed: of the redraws.
+    """
+
+    def __init__(self, predictions: Mapping[str, pd.DataFrame], draws: int, seed: int) -> None:
+        self._weights: list[tuple[str, str, np.ndarray]] = []
+        rng = np.random.default_rng(seed)
+        first = next(iter(predictions.values())).sort_values("id")
+        for (domain, dataset), rows in first.groupby(["domain", "dataset"], sort=True):
+            _, patient = np.unique(rows["patient_id"], return_inverse=True)
+            count = patient.max() + 1
+            times = rng.multinomial(count, np.full(count, 1 / count), size=draws)
+            self._weights.append((domain, dataset, times[:, patient].astype(float)))
+        self._tables = {name: answered(table) for name, table in predictions.items()}
+
+    def macro_f1(self, arm: str) -> dict[str, np.ndarray]:
+        """Draws of macro-F1 by domain and ``overall``, means unweighted as in ``metrics``."""
+        table = self._tables[arm].sort_values("id")
+        by_domain: dict[str, list[np.ndarray]] = {}
+        for domain, dataset, weights in self._weights:
+            rows = table[(table["domain"] == domain) & (table["dataset"] == dataset)]
+            by_domain.setdefault(domain, []).append(weighted_macro_f1(rows, weights))
+        scores = {domain: np.mean(parts, axis=0) for domain, parts in by_domain.items()}
+        return scores | {"overall": np.mean(list(scores.values()), axis=0)}
+
+
+def weighted_macro_f1(rows: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
+    """Macro-F1 of one data set under ``weights``, draws x rows, as ``metrics`` defines it.
+
+    Classes are those that occur among the true answers of a draw. ``rows`` as ``report.answered``.
+    """
+    names = sorted({label for labels in rows["answers"] for label in labels})
+    true = np.array([[name in set(labels) for name in names] for labels in rows["answers"]], float)
+    said = np.array([[name in set(labels) for name in names] for labels in rows["labels"]], float)
+    hits, positives = weights @ (true * said), weights @ true
+    f1 = 2 * hits / np.maximum(positives + weights @ said, 1e-12)
+    occurs = positives > 0
+    return (f1 * occurs).sum(axis=1) / occurs.sum(axis=1)
+
+
+def over_seeds(differences: Sequence[np.ndarray], seed: int) -> tuple[float, float]:
+    """Ends of the hierarchical bootstrap's interval: seeds are drawn, then patients within.
+
+    ``differences`` holds a vector of patient draws per seed; each drawn seed, a repeated one too,
+    gets a patient draw of its own.
+    """
+    table = np.stack(differences)
+    seeds, draws = table.shape
+    if seeds < 2:
+        return np.nan, np.nan
+    rng = np.random.default_rng(seed)
+    chosen = rng.integers(seeds, size=(draws, seeds))
+    means = table[chosen, rng.integers(draws, size=chosen.shape)].mean(axis=1)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)

@@ -1,0 +1,155 @@
+"""A study over several processes: a seed's arms are queued as soon as its start is ready."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from qoq_lib.evaluation.study.config import Study, StudyError
+from qoq_lib.evaluation.study.planning import ArmRun, Start, arm_run, runs_of, write_plan
+from qoq_lib.evaluation.study.running import find_start, prepare, run_arm
+from qoq_lib.runs import runs_root
+
+STUDY_RUN = "study"
+"""The run that studies share unless another is named, so that they share what is finished."""
+
+
+def study_folder(run_id: str = STUDY_RUN) -> Path:
+    """The folder of a study's run."""
+    return runs_root() / run_id
+
+
+def run_study(
+    study: Study, folder: Path, *, workers: int = 1, data_root: Path | None = None
+) -> list[ArmRun]:
+    """Run what is not finished of a study and write ``plan.json``; the runs, seed by seed.
+
+    Args:
+        study: see ``config``.
+        folder: the run folder; what it holds of this or another study is used again.
+        workers: processes, each of one CPU thread; none starts where all is finished.
+        data_root: folder of the kit, for a study on it.
+
+    Raises:
+        StudyError: another process works in the folder, the kit's folder is not given, a worker
+            died, or arms failed; then the others are finished first.
+    """
+    if study.data.source == "kit" and data_root is None:
+        raise StudyError(
+            f"Study {study.name!r} reads the clinical kit: give its folder as data_root."
+        )
+    with _alone_in(folder), _Crew(workers) as crew:
+        starts: dict[int, Start] = {}
+        queued: set[Path] = set()
+
+        def begin(start: Start) -> None:
+            starts[start.seed] = start
+            for arm in study.arms:
+                run = arm_run(study, arm, start, folder)
+                if not run.finished(study.split) and run.folder not in queued:
+                    queued.add(run.folder)
+                    crew.add(f"{arm.name}, seed {start.seed}", run_arm, study, run)
+
+        for seed in study.seeds:
+            if start := find_start(study, seed, folder, data_root):
+                begin(start)
+            else:
+                label = f"data and alignment, seed {seed}"
+                crew.add(label, prepare, study, seed, folder, data_root)
+        for made in crew.results():
+            if isinstance(made, Start):
+                begin(made)
+        ordered = [starts[seed] for seed in study.seeds]
+        write_plan(study, ordered, folder)
+    return runs_of(study, ordered, folder)
+
+
+class _Crew:
+    """Labelled jobs over spawned processes; a failed one does not stop the others."""
+
+    def __init__(self, workers: int) -> None:
+        context = get_context("spawn")  # a forked copy of torch's threads would hang
+        self._pool = ProcessPoolExecutor(workers, context, initializer=_start_worker)
+        self._labels: dict[Future[Any], str] = {}
+
+    def __enter__(self) -> "_Crew":
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        # After an interrupt no worker may go on writing where the next attempt will.
+        for process in list((self._pool._processes or {}).values()) if kind else ():
+            process.terminate()
+        self._pool.shutdown(cancel_futures=True)
+
+    def add(self, label: str, job: Callable[..., Any], *arguments: Any) -> None:
+        """Queue a job; ``StudyError`` when a worker has died."""
+        try:
+            self._labels[self._pool.submit(job, *arguments)] = label
+        except BrokenProcessPool as error:
+            raise _worker_died() from error
+
+    def results(self) -> Iterator[Any]:
+        """What the jobs return, as they end, those included that are added meanwhile.
+
+        Raises ``StudyError`` at once where a worker died, else at the end where jobs failed.
+        """
+        failures, done = [], 0
+        while self._labels:
+            ended, _ = wait(self._labels, return_when=FIRST_COMPLETED)
+            for future in ended:
+                label, done = self._labels.pop(future), done + 1
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    raise _worker_died() from error
+                print(
+                    f"{label}: {'FAILED' if error else 'done'} ({done} done, {len(self._labels)} queued)",
+                    flush=True,
+                )
+                if error is not None:
+                    failures.append((label, error))
+                else:
+                    yield future.result()
+        if failures:
+            label, error = failures[0]
+            others = f" and {len(failures) - 1} others" if len(failures) > 1 else ""
+            raise StudyError(f"{label}{others} failed: {type(error).__name__}: {error}") from error
+
+
+def _worker_died() -> StudyError:
+    return StudyError(
+        "A worker process died (killed, or out of memory): run the study again, with fewer workers "
+        "if memory is short; what is finished is kept and the rest resumes."
+    )
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Else a worker whose parent was killed would wait for jobs for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".study.lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise StudyError(
+            f"Another process works on a study in {folder}: wait for it, or name another run."
+        ) from error
