@@ -87,9 +87,10 @@ def comparison_table(
         for baseline in [name for name in study.baselines if name in values]:
             for arm in [one.name for one in study.arms if one.name in values]:
                 if arm != baseline:
-                    pair = values[[arm, baseline]].dropna()
+                    both = (values[arm].notna() & values[baseline].notna()).to_numpy()
+                    pair = [values[name].to_numpy()[both] for name in (arm, baseline)]
                     facts = dict(zip(keys, key, strict=True)) | {"baseline": baseline, "arm": arm}
-                    records.append(facts | _compared(pair[arm], pair[baseline]))
+                    records.append(facts | _compared(*pair))
     columns = ["decoding", "baseline", "arm", "domain", "metric"]
     table = pd.DataFrame(records)
     table = table.merge(bootstrapped, how="left", on=columns)
@@ -98,7 +99,7 @@ def comparison_table(
     return table[[*columns, *[name for name in table if name not in columns]]]
 
 
-def _compared(arm: pd.Series, baseline: pd.Series) -> dict[str, float]:
+def _compared(arm: np.ndarray, baseline: np.ndarray) -> dict[str, float]:
     difference, ratio = mean_interval(arm - baseline), ratio_interval(arm, baseline)
     return {
         "seeds": difference.n,

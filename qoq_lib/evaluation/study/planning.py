@@ -1,7 +1,7 @@
 """Which runs a study is made of, and the name of each: a hash of everything that decides it.
 
 Equal hashes mean equal results, so a run is made once, whichever arm, study or attempt asks for it.
-The code itself is not hashed: after a change to the training code use a new folder.
+The code itself is not hashed: after a change to training or scoring use a new folder.
 """
 
 import hashlib
@@ -51,6 +51,10 @@ class ArmRun:
         """The parquet file of the answers on ``split``; ``decoding`` is a key of ``DECODINGS``."""
         return self.folder / "predictions" / f"{split}-{decoding}.parquet"
 
+    def scores(self, split: str, decoding: str) -> Path:
+        """The JSON file of the scores of those answers."""
+        return self.predictions(split, decoding).with_suffix(".json")
+
     @property
     def trained(self) -> Path:
         """The checkpoint that is scored."""
@@ -63,10 +67,8 @@ class ArmRun:
         return self.folder / "cost.json"
 
     def finished(self, split: str) -> bool:
-        """Whether training and both sets of answers on ``split`` are there."""
-        return self.cost.is_file() and all(
-            self.predictions(split, name).is_file() for name in DECODINGS
-        )
+        """Whether training is done and both sets of answers on ``split`` are scored."""
+        return self.cost.is_file() and all(self.scores(split, name).is_file() for name in DECODINGS)
 
 
 def key_of(settings: Any) -> str:

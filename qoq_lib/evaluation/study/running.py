@@ -4,7 +4,7 @@ Each piece is skipped where it is finished and goes on where it was killed.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from datasets import DatasetDict
 
 from qoq_lib.data.assemble import assemble, load_assembled, load_assembly
 from qoq_lib.data.storage import ASSEMBLY_FILE
+from qoq_lib.evaluation.metrics import evaluate
 from qoq_lib.evaluation.predict import predict, save_predictions
 from qoq_lib.evaluation.study.config import DataPlan, Study
 from qoq_lib.evaluation.study.planning import (
@@ -36,6 +37,8 @@ from qoq_lib.training.methods import Method
 from qoq_lib.training.rollouts import read_rollouts
 
 CURVE_FILE = "curve.parquet"
+METRICS = ("macro_f1", "exact_match", "invalid_rate")
+FLOORS = ("constant", "all_options")
 
 
 def find_start(study: Study, seed: int, folder: Path, data_root: Path | None) -> Start | None:
@@ -87,7 +90,9 @@ def run_arm(study: Study, run: ArmRun) -> None:
     with _logged(run.folder / "log.txt"):
         if not run.cost.is_file():
             _train(study, run, data)
-        _answer(study, run, data)
+        if not all(run.predictions(study.split, name).is_file() for name in DECODINGS):
+            _answer(study, run, data)
+        _score(study, run)
 
 
 def _train(study: Study, run: ArmRun, data: DatasetDict) -> None:
@@ -138,8 +143,6 @@ def _answer(study: Study, run: ArmRun, data: DatasetDict) -> None:
     size = _sized(study, data, processor)
     for name, temperature in DECODINGS.items():
         target = run.predictions(study.split, name)
-        if target.is_file():
-            continue
         target.parent.mkdir(exist_ok=True)
         with seeded(derive_seed(run.start.seed, "evaluation")):  # the same draws for every arm
             answers = predict(
@@ -151,6 +154,20 @@ def _answer(study: Study, run: ArmRun, data: DatasetDict) -> None:
                 temperature=temperature,
             )
         save_predictions(answers, target)
+
+
+def _score(study: Study, run: ArmRun) -> None:
+    """Scores are kept, since a study has hundreds of tables of answers."""
+    for name in DECODINGS:
+        scores = evaluate(pd.read_parquet(run.predictions(study.split, name)))
+        domains = {domain: _numbers(part) for domain, part in scores["domains"].items()}
+        kept = {"overall": _numbers(scores["overall"]), "domains": domains}
+        write_json_atomic(run.scores(study.split, name), kept)
+
+
+def _numbers(score: Mapping[str, Any]) -> dict[str, float]:
+    numbers = {name: score[name] for name in ("n", *METRICS)}
+    return numbers | {f"floor_{name}": score["floors"][name] for name in FLOORS}
 
 
 def _sized(study: Study, data: DatasetDict, processor: Any) -> ModelSize:

@@ -9,13 +9,10 @@ import pandas as pd
 
 from qoq_lib.data.assemble import load_assembly
 from qoq_lib.domains import domain_order
-from qoq_lib.evaluation.metrics import evaluate
 from qoq_lib.evaluation.study.config import Study, StudyError
 from qoq_lib.evaluation.study.planning import DECODINGS, ArmRun, Start
-from qoq_lib.evaluation.study.running import CURVE_FILE
+from qoq_lib.evaluation.study.running import CURVE_FILE, METRICS
 
-METRICS = ("macro_f1", "exact_match", "invalid_rate")
-FLOORS = ("constant", "all_options")
 RARE, COMMON, GAP, OVERALL = "rare", "common", "rare minus common", "overall"
 
 
@@ -50,15 +47,14 @@ def results_table(study: Study, runs: Sequence[ArmRun]) -> pd.DataFrame:
     records = []
     for run in done:
         for decoding in DECODINGS:
-            scores = evaluate(pd.read_parquet(run.predictions(study.split, decoding)))
+            scores = json.loads(run.scores(study.split, decoding).read_text(encoding="utf-8"))
             facts = {"arm": run.arm.name, "seed": run.start.seed, "decoding": decoding}
             records += [facts | record for record in _records(scores, rare)]
     return pd.DataFrame(records)
 
 
 def _records(scores: Mapping[str, Any], rare: Sequence[str]) -> list[dict[str, Any]]:
-    parts = {OVERALL: _numbers(scores["overall"])}
-    parts |= {name: _numbers(part) for name, part in scores["domains"].items()}
+    parts = {OVERALL: scores["overall"]} | scores["domains"]
     groups = {RARE: [name for name in scores["domains"] if name in rare]}
     groups[COMMON] = [name for name in scores["domains"] if name not in rare]
     for group, names in groups.items():
@@ -73,11 +69,6 @@ def _records(scores: Mapping[str, Any], rare: Sequence[str]) -> list[dict[str, A
         for name, value in part.items()
         if name != "n"
     ]
-
-
-def _numbers(score: Mapping[str, Any]) -> dict[str, float]:
-    numbers = {name: score[name] for name in (*METRICS, "n")}
-    return numbers | {f"floor_{name}": score["floors"][name] for name in FLOORS}
 
 
 def _mean(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:

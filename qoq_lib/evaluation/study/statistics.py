@@ -7,6 +7,7 @@ that it also holds the chance of whom the test split shows; with few seeds it is
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from qoq_lib.evaluation.report import answered
 
 LEVEL = 0.95
 DRAWS = 1000
+Values = Sequence[float] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -28,17 +30,17 @@ class Interval:
     n: int
 
 
-def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
+def mean_interval(values: Values) -> Interval:
     """Mean and Student's t interval of independent values; one value has no interval."""
     values = np.asarray(values, dtype=float)
     n = len(values)
     if n < 2:
         return Interval(float(values.mean()) if n else np.nan, np.nan, np.nan, n)
-    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n)
+    half = _t(n) * values.std(ddof=1) / np.sqrt(n)
     return Interval(values.mean(), values.mean() - half, values.mean() + half, n)
 
 
-def ratio_interval(above: Sequence[float], below: Sequence[float]) -> Interval:
+def ratio_interval(above: Values, below: Values) -> Interval:
     """Ratio of the means of paired values, with Fieller's interval.
 
     The interval is the set of ratios r for which the mean of ``above - r * below`` is not
@@ -50,7 +52,7 @@ def ratio_interval(above: Sequence[float], below: Sequence[float]) -> Interval:
     ratio = float(mean_a / mean_b) if mean_b else np.nan
     if n < 2:
         return Interval(ratio, np.nan, np.nan, n)
-    t2 = stats.t.ppf((1 + LEVEL) / 2, n - 1) ** 2
+    t2 = _t(n) ** 2
     cov = np.cov(a, b, ddof=1) / n
     square = mean_b**2 - t2 * cov[1, 1]
     half = mean_a * mean_b - t2 * cov[0, 1]
@@ -59,6 +61,12 @@ def ratio_interval(above: Sequence[float], below: Sequence[float]) -> Interval:
         return Interval(ratio, np.nan, np.nan, n)
     root = np.sqrt(max(half**2 - square * constant, 0.0))
     return Interval(ratio, (half - root) / square, (half + root) / square, n)
+
+
+@cache
+def _t(n: int) -> float:
+    """The quantile of Student's distribution for the mean of ``n`` values."""
+    return float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
 
 
 class PatientDraws:

@@ -109,10 +109,8 @@ class _Crew:
                 error = future.exception()
                 if isinstance(error, BrokenProcessPool):
                     raise _worker_died() from error
-                print(
-                    f"{label}: {'FAILED' if error else 'done'} ({done} done, {len(self._labels)} queued)",
-                    flush=True,
-                )
+                verdict = "FAILED" if error else "done"
+                print(f"{label}: {verdict} ({done} ended, {len(self._labels)} queued)", flush=True)
                 if error is not None:
                     failures.append((label, error))
                 else:
