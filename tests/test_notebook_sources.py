@@ -62,7 +62,7 @@ def test_the_notebook_assembles_a_domain_of_the_paper(tmp_path: Path) -> None:
     assert str(root) not in json.dumps([cell.get("outputs") for cell in cells])
     assert "To be assembled: brain_tumor,brain_tumor_2" in printed(tmp_path / "o.ipynb")
     metrics = read_result(tmp_path / "o.ipynb")["metrics"]
-    assert (metrics["refused"], metrics["duplicates"]) == (2, 1)
+    assert metrics["rows_train"] <= 9 + 9 < metrics["rows_train"] + metrics["rows_test"]
     assembly = json.loads((tmp_path / "runs" / "mri" / "data" / "assembly.json").read_text())
     assert assembly["leaks"]["brain_tumor"]["copies_across"] == 0
     assert sum(assembly["balanced_out"].values()) > 0
