@@ -85,7 +85,7 @@ def plain_phantom(rows: int) -> Measured:
 def plain_kit(kit: Path) -> Measured:
     """List and read the kit."""
     start = time.perf_counter()
-    listed = list_records(KIT, kit, Assembly(source="kit", seed=0))
+    listed = list_records(KIT, kit, Assembly(sources="kit", seed=0))
     for one in listed:
         made_row(one, "train", seed=0, embed=True)
     return len(listed), time.perf_counter() - start

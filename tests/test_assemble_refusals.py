@@ -171,9 +171,11 @@ def test_wrong_requests_are_one_sentence_each(tmp_path: Path) -> None:
     root, out = class_tree(tmp_path / "mine", 3), tmp_path / "out"
     (root / "bad.csv").write_text("name,label\n1.png,a\n")
     (root / "empty.csv").write_text("")
-    with pytest.raises(AssemblyError, match="Unknown source 'kitt': use one of phantom, kit, fold"):
+    with pytest.raises(
+        SourceError, match="Unknown data set 'kitt': .*Use phantom, kit, folder, all"
+    ):
         assemble("kitt", out)
-    with pytest.raises(AssemblyError, match="give its folder as data_root"):
+    with pytest.raises(AssemblyError, match="give their folder data_root"):
         assemble("kit", out)
     with pytest.raises(AssemblyError, match="give domain"):
         assemble("folder", out, data_root=root)

@@ -5,16 +5,20 @@ what may be split from what) and once to check and embed them, so that memory ho
 A run that was killed goes on with the shards it completed.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from qoq_lib.data.balance import Balance, Kind, kept_rows
 from qoq_lib.data.leaks import leak_text
-from qoq_lib.data.listing import case_of, duplicates_of, list_records
+from qoq_lib.data.listing import Listed, case_of, duplicates_of, list_records
 from qoq_lib.data.making import made_phantom, made_row
-from qoq_lib.data.phantom.rows import phantom_cases
+from qoq_lib.data.phantom.plan import Case
+from qoq_lib.data.phantom.rows import dataset_of, phantom_cases
 from qoq_lib.data.shards import Maker, Shard, shards_of, write_shards
+from qoq_lib.data.sources.catalogue import choose_sources
 from qoq_lib.data.sources.kit import KIT
 from qoq_lib.data.sources.own import own_source
 from qoq_lib.data.sources.source import Source
@@ -30,16 +34,16 @@ from qoq_lib.data.storage import (
 )
 from qoq_lib.runs import progress
 
-__all__ = ["Assembly", "AssemblyError", "assemble", "load_assembled", "load_assembly"]
+__all__ = ["Assembly", "AssemblyError", "Balance", "assemble", "load_assembled", "load_assembly"]
 
 OnError = Literal["stop", "skip"]
-SOURCES = ("phantom", "kit", "folder")
+EVERYTHING = Balance()
 _REFUSED_SHARE = 0.01
 _NAMED = 5
 
 
 def assemble(
-    source: str,
+    sources: str,
     out: Path,
     *,
     data_root: Path | None = None,
@@ -48,45 +52,52 @@ def assemble(
     rows: int = 1200,
     seed: int = 0,
     difficulty: float = 0.0,
+    balance: Balance = EVERYTHING,
     on_error: OnError = "stop",
     embed: bool = True,
     workers: int = 1,
 ) -> Assembly:
-    """Assemble one data set into the folder ``out``, replacing an earlier assembly there.
+    """Assemble data sets into the folder ``out``, replacing an earlier assembly there.
 
-    ``source`` is ``"phantom"`` (drawn by code; takes ``rows`` and ``difficulty``), ``"kit"`` (nine
-    subsets below ``data_root``) or ``"folder"`` (your own data of one ``domain`` below
-    ``data_root``: a folder per class, or ``table``, a CSV with the columns file and label).
+    ``sources`` is ``"phantom"`` (drawn by code; takes ``rows`` and ``difficulty``), ``"kit"`` (nine
+    subsets below ``data_root``), ``"folder"`` (your own data of one ``domain`` below ``data_root``:
+    a folder per class, or ``table``, a CSV with the columns file and label), or data sets of the
+    paper below ``data_root``: ``"all"``, of one ``domain`` if that is given, or their names.
 
-    ``on_error="stop"`` stops when more than 1 % of the records are refused, ``"skip"`` goes on.
-    ``embed=False`` stores the paths of JPEG and PNG files in place of their bytes: a smaller table,
-    which breaks when they move. ``workers`` processes read and write. The leak report is printed.
+    ``balance`` thins out the training rows. ``on_error="stop"`` stops when more than 1 % of the
+    records are refused, ``"skip"`` goes on. ``embed=False`` stores the paths of JPEG and PNG files
+    in place of their bytes: a smaller table, which breaks when they move. ``workers`` processes
+    read and write. The leak report is printed.
     Raises ``SourceError`` where folders, tables or labels are not as declared, ``AssemblyError``
     where too much is refused, train or test stays empty, or ``out`` cannot be written; an earlier
     assembly then stays as it was.
     """
-    if source not in SOURCES:
-        raise AssemblyError(f"Unknown source {source!r}: use one of {', '.join(SOURCES)}.")
-    if source == "phantom":
-        return _assemble_phantom(Path(out), rows, seed, difficulty, workers)
-    if data_root is None:
-        raise AssemblyError(f"Source {source!r} is read from disk: give its folder as data_root.")
-    if source == "kit":
-        sources: tuple[Source, ...] = KIT
-    elif domain is None:
-        raise AssemblyError("Source 'folder' needs the domain of its images or ECGs: give domain.")
-    else:
-        sources = (own_source(data_root, domain, table),)
+    if sources == "phantom":
+        return _assemble_phantom(Path(out), rows, seed, difficulty, balance, workers)
     return assemble_sources(
-        sources,
-        data_root,
+        *_declared(sources, data_root, domain, table),
         out,
-        name=source,
+        name=sources,
         seed=seed,
+        balance=balance,
         on_error=on_error,
         embed=embed,
         workers=workers,
     )
+
+
+def _declared(
+    sources: str, data_root: Path | None, domain: str | None, table: str | None
+) -> tuple[tuple[Source, ...], Path]:
+    """The sources that are meant, and the folder they are below."""
+    chosen = KIT if sources == "kit" else choose_sources(sources, domain)
+    if data_root is None:
+        raise AssemblyError(f"Data of {sources!r} are read from disk: give their folder data_root.")
+    if sources != "folder":
+        return chosen, data_root
+    if domain is None:
+        raise AssemblyError("A folder of your own needs the domain of its files: give domain.")
+    return (own_source(data_root, domain, table),), data_root
 
 
 def assemble_sources(
@@ -96,6 +107,7 @@ def assemble_sources(
     *,
     name: str,
     seed: int = 0,
+    balance: Balance = EVERYTHING,
     on_error: OnError = "stop",
     embed: bool = True,
     workers: int = 1,
@@ -103,25 +115,54 @@ def assemble_sources(
     """``assemble`` for declared ``sources`` below ``data_root``; ``name`` is for the result."""
     if on_error not in ("stop", "skip"):
         raise AssemblyError(f"on_error is {on_error!r}: use 'stop' or 'skip'.")
-    assembly = Assembly(source=name, seed=seed)
+    assembly = Assembly(sources=name, seed=seed)
     with new_folder(Path(out)) as folder:
         listed = list_records(sources, Path(data_root), assembly)
         total = len(listed) + len(assembly.refused)
         _check_refused(assembly, total, on_error)
         cases = [case_of(one) for one in listed]
         assembly.duplicates = duplicates_of(listed, cases)
-        shards = shards_of(listed, assign_splits(cases, seed))
+        splits = assign_splits(cases, seed)
+        shards = _shards(assembly, listed, splits, balance, _kind_of_record)
         make = partial(made_row, seed=seed, embed=embed)
         return _write(assembly, folder, shards, make, workers, (total, on_error))
 
 
-def _assemble_phantom(out: Path, rows: int, seed: int, difficulty: float, workers: int) -> Assembly:
-    assembly = Assembly(source="phantom", seed=seed)
+def _assemble_phantom(
+    out: Path, rows: int, seed: int, difficulty: float, balance: Balance, workers: int
+) -> Assembly:
+    assembly = Assembly(sources="phantom", seed=seed)
     with new_folder(out) as folder:
         cases = phantom_cases(rows, seed, difficulty)
-        shards = shards_of(cases, [case.split for case in cases])
+        shards = _shards(assembly, cases, [one.split for one in cases], balance, _kind_of_case)
         make = partial(made_phantom, seed=seed, difficulty=difficulty)
         return _write(assembly, folder, shards, make, workers, (rows, "stop"))
+
+
+def _shards(
+    assembly: Assembly,
+    items: Sequence[Any],
+    splits: Sequence[str],
+    balance: Balance,
+    kind_of: Callable[[Any], Kind],
+) -> list[Shard]:
+    """The shards of the items that ``balance`` keeps; the others are counted."""
+    if balance == EVERYTHING:
+        return shards_of(items, splits)
+    kinds = [kind_of(item) for item in items]
+    kept = kept_rows(kinds, splits, balance, assembly.seed)
+    left_out = Counter(kind.dataset for kind in kinds)
+    left_out.subtract(kinds[index].dataset for index in kept)
+    assembly.balanced_out = {name: count for name, count in left_out.items() if count}
+    return shards_of([items[index] for index in kept], [splits[index] for index in kept])
+
+
+def _kind_of_record(one: Listed) -> Kind:
+    return Kind(one.source.domain, one.source.name, one.record.answers)
+
+
+def _kind_of_case(case: Case) -> Kind:
+    return Kind(case.domain, dataset_of(case.domain), (case.finding.diagnosis,))
 
 
 def _write(

@@ -41,13 +41,14 @@ class Assembly:
     """What was assembled.
 
     ``rows[domain][split]`` and ``labels[dataset][answer][split]`` count rows (a row with two
-    answers counts under both); ``options`` is each data set's label set. ``not_here`` counts, per
-    data set, what a table lists beyond a declared subset, ``unlabelled`` what is declared without a
-    usable label. ``leaks`` counts what the splits share. ``files`` are the SHA-256 of the shards,
+    answers counts under both); ``options`` is each data set's label set. ``not_here`` counts,
+    per data set, what a table lists beyond a declared subset, ``unlabelled`` what is declared
+    without a usable label, ``balanced_out`` the training rows that balancing left out.
+    ``leaks`` counts what the splits share. ``files`` are the SHA-256 of the shards,
     ``fingerprint`` that of them all.
     """
 
-    source: str
+    sources: str
     seed: int
     rows: dict[str, dict[str, int]] = field(default_factory=dict)
     labels: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class Assembly:
     duplicates: list[Duplicate] = field(default_factory=list)
     not_here: dict[str, int] = field(default_factory=dict)
     unlabelled: dict[str, int] = field(default_factory=dict)
+    balanced_out: dict[str, int] = field(default_factory=dict)
     leaks: dict[str, Leaks] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     fingerprint: str = ""

@@ -56,7 +56,7 @@ def data_facts(folder: Path) -> dict[str, Any]:
     assembly = load_assembly(folder)
     splits = sorted({split for counts in assembly.rows.values() for split in counts})
     rows = {split: assembly.rows_in(split) for split in splits}
-    return {"fingerprint": assembly.fingerprint, "rows": rows, "source": assembly.source}
+    return {"fingerprint": assembly.fingerprint, "rows": rows, "sources": assembly.sources}
 
 
 def label_names(data: Mapping[str, Dataset]) -> list[str]:

@@ -86,7 +86,8 @@ def fetch(sources: Sequence[Source], data_root: Path) -> list[Fetched]:
 def access_table(sources: Sequence[Source], data_root: Path) -> pd.DataFrame:
     """How each of ``sources`` is had: access class, what is needed, terms and folder, a row each.
 
-    Access and terms are those of its data card; the last column says whether its folder has files.
+    Access and terms are those of its data card. The folder is below the data root; the last column
+    says whether there are files in it.
     """
     rows = []
     for download in _downloads(sources):
@@ -98,11 +99,29 @@ def access_table(sources: Sequence[Source], data_root: Path) -> pd.DataFrame:
                 "access": download.card.access,
                 "what is needed": "; ".join(needs) or "nothing",
                 "terms": download.card.terms or download.card.homepage,
-                "folder": str(folder),
+                "folder": download.folder,
                 "files there": "yes" if _holds_files(folder) else "no",
             }
         )
     return pd.DataFrame(rows)
+
+
+def ready_names(fetched: Sequence[Fetched]) -> list[str]:
+    """The sources of ``fetched`` that can be assembled, with every download they are read from.
+
+    Says which cannot; ``FetchError`` where that is all of them.
+    """
+    waiting = [one for one in fetched if not one.ready]
+    for one in waiting:
+        print(f"{one.name} is left out: {one.note}")
+    lacking = {name for one in waiting for name in one.sources}
+    names = dict.fromkeys(name for one in fetched for name in one.sources if name not in lacking)
+    if not names:
+        raise FetchError(
+            f"None of the data sets is here: {', '.join(one.name for one in waiting)} must be "
+            "requested first (the table of notebook 01 says where), or fetched with a login."
+        )
+    return list(names)
 
 
 def _downloads(sources: Sequence[Source]) -> list[_Download]:

@@ -43,12 +43,17 @@ def phantom_cases(rows: int, seed: int, difficulty: float) -> list[Case]:
     return plan(rows, seed)
 
 
+def dataset_of(domain: str) -> str:
+    """The phantom's data set of a domain."""
+    return f"phantom_{domain}"
+
+
 def phantom_row(case: Case, seed: int, difficulty: float) -> dict[str, Any]:
     """The row of one case of ``plan``, images as ``{"bytes", "path"}``."""
     return {
         "id": case.id,
         "domain": case.domain,
-        "dataset": f"phantom_{case.domain}",
+        "dataset": dataset_of(case.domain),
         "patient_id": case.patient.id,
         "split": case.split,
         **_words(case, seed),

@@ -4,7 +4,7 @@
 readers, faces are white in JupyterLab's dark mode, and the same input gives the same figure.
 """
 
-from qoq_lib.evaluation.plots.counts import class_chart, count_chart
+from qoq_lib.evaluation.plots.counts import class_chart, count_chart, modality_counts
 from qoq_lib.evaluation.plots.ecg import ecg_strip
 from qoq_lib.evaluation.plots.media import answer_regions, case_sheet, contact_sheet
 from qoq_lib.evaluation.plots.scores import confusion, domain_bars
@@ -29,6 +29,7 @@ __all__ = [
     "domain_bars",
     "domain_rewards",
     "ecg_strip",
+    "modality_counts",
     "reward_curves",
     "signal_share",
     "training_health",

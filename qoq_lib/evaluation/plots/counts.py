@@ -1,6 +1,7 @@
 """Figures of what was assembled: rows by domain, split and class."""
 
 import pandas as pd
+import pyarrow.compute as pc
 from datasets import DatasetDict
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -32,6 +33,24 @@ def row_index(data: DatasetDict) -> pd.DataFrame:
         part = rows.select_columns(["domain", "dataset", "answers"]).to_pandas()
         parts.append(part.assign(split=split, position=range(len(part))))
     return pd.concat(parts, ignore_index=True)
+
+
+def modality_counts(data: DatasetDict) -> pd.DataFrame:
+    """Rows with an image, several images, an ECG, a report, a mask and boxes, by domain title.
+
+    Lengths and nulls are read from the tables' own bookkeeping; no image is loaded.
+    """
+    parts = []
+    for rows in data.values():
+        stored = rows.data.table
+        images = pc.fill_null(pc.list_value_length(stored["images"]), 0).to_numpy()
+        columns = {"images": images > 0, "several images": images > 1}
+        for name in ("ecg", "report", "mask", "boxes"):
+            columns[name] = stored[name].is_valid().to_numpy()
+        parts.append(pd.DataFrame({"domain": rows["domain"], "rows": True} | columns))
+    counts = pd.concat(parts).groupby("domain").sum()
+    counts = counts.loc[domain_order(list(counts.index))]
+    return counts.set_index(pd.Index([DOMAINS[name].title for name in counts.index]))
 
 
 def count_chart(data: DatasetDict) -> Figure:
