@@ -8,6 +8,12 @@ from qoq_lib.evaluation.plots.counts import class_chart, count_chart, modality_c
 from qoq_lib.evaluation.plots.ecg import ecg_strip
 from qoq_lib.evaluation.plots.media import answer_regions, case_sheet, contact_sheet
 from qoq_lib.evaluation.plots.scores import confusion, domain_bars
+from qoq_lib.evaluation.plots.study import (
+    study_curves,
+    study_differences,
+    study_domains,
+    study_tail,
+)
 from qoq_lib.evaluation.plots.theme import PlotError, use_theme
 from qoq_lib.evaluation.plots.training import (
     alignment_loss,
@@ -32,6 +38,10 @@ __all__ = [
     "modality_counts",
     "reward_curves",
     "signal_share",
+    "study_curves",
+    "study_differences",
+    "study_domains",
+    "study_tail",
     "training_health",
     "use_theme",
 ]

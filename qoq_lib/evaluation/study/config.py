@@ -7,6 +7,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from qoq_lib.data.balance import Rule
 from qoq_lib.model.loading import AlignmentPlan, LoadError, ModelSize, load_size
 from qoq_lib.runs import OneSentenceError
 from qoq_lib.training.methods import Method, load_method
@@ -33,7 +34,7 @@ class DataPlan(_Part):
     source: Literal["phantom", "kit"]
     rows: int = Field(default=3000, gt=0)
     difficulty: float = Field(default=0.0, ge=0, le=1)
-    balance: Literal["natural", "domain", "class", "temperature"] = "natural"
+    balance: Rule = "natural"
     temperature: float = Field(default=2.0, gt=0)
     cap: int | None = Field(default=None, gt=0)
 

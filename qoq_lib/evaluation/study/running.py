@@ -14,6 +14,7 @@ import torch
 from datasets import DatasetDict
 
 from qoq_lib.data.assemble import assemble, load_assembled, load_assembly
+from qoq_lib.data.balance import Balance
 from qoq_lib.data.storage import ASSEMBLY_FILE
 from qoq_lib.evaluation.metrics import evaluate
 from qoq_lib.evaluation.predict import predict, save_predictions
@@ -78,6 +79,7 @@ def _assemble(plan: DataPlan, out: Path, seed: int, data_root: Path | None) -> N
         rows=plan.rows,
         seed=seed,
         difficulty=plan.difficulty,
+        balance=Balance(plan.balance, plan.temperature, plan.cap),
     )
 
 

@@ -1,0 +1,173 @@
+"""Figures of a study: differences to a baseline, domains, rare against common, learning curves."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from qoq_lib.domains import DOMAINS
+from qoq_lib.evaluation.plots.theme import (
+    FAINT,
+    INK,
+    MODEL_COLOURS,
+    SERIES,
+    PlotError,
+    legend_below,
+    new_figure,
+    panels,
+    step_axis,
+    titled,
+)
+from qoq_lib.evaluation.study.statistics import mean_interval
+
+MARKERS = "osD^vPX"
+
+
+def arm_colours(arms: Sequence[str]) -> dict[str, str]:
+    """A colour per arm, in order; the untrained start is grey."""
+    trained = [name for name in arms if name != "untrained"]
+    colours = {name: SERIES[n % len(SERIES)] for n, name in enumerate(trained)}
+    return {name: colours.get(name, MODEL_COLOURS["untrained"]) for name in arms}
+
+
+def study_differences(comparison: pd.DataFrame, baseline: str) -> Figure:
+    """Forest plot: macro-F1 of each arm minus that of ``baseline``, greedy and sampled answers.
+
+    ``comparison`` as ``study.comparing.comparison_table``. The thick line is the t interval over
+    seeds, the thin one the bootstrap's.
+    """
+    chosen = _versus(comparison, baseline)
+    overall = chosen[chosen["domain"] == "overall"]
+    parts = {f"{name} answers": rows for name, rows in overall.groupby("decoding", sort=False)}
+    title = f"Macro-F1 minus that of {baseline}, paired by seed, 95 % intervals"
+    return _forest(parts, title)
+
+
+def study_tail(comparison: pd.DataFrame, baseline: str, decoding: str = "greedy") -> Figure:
+    """Forest plot: the same differences in the rare domains, the others, and between these two."""
+    chosen = _versus(comparison, baseline)
+    chosen = chosen[chosen["decoding"] == decoding]
+    groups = [name for name in ("rare", "common", "rare minus common")]
+    parts = {f"{name} domains": chosen[chosen["domain"] == name] for name in groups[:2]}
+    parts[groups[2]] = chosen[chosen["domain"] == groups[2]]
+    title = f"Macro-F1 minus that of {baseline} by rarity, {decoding} answers, 95 % intervals"
+    return _forest({name: rows for name, rows in parts.items() if len(rows)}, title)
+
+
+def _versus(comparison: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    rows = comparison[(comparison["baseline"] == baseline) & (comparison["metric"] == "macro_f1")]
+    if rows.empty:
+        raise PlotError(f"The study compares no arm with {baseline!r}: name one of its baselines.")
+    return rows
+
+
+def _forest(parts: Mapping[str, pd.DataFrame], title: str) -> Figure:
+    arms = list(next(iter(parts.values()))["arm"])
+    figure = new_figure(0.34 * len(arms) + 1.7)
+    axes = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    for axis, (name, rows) in zip(axes, parts.items(), strict=True):
+        _draw_intervals(axis, rows.set_index("arm").loc[arms])
+        axis.set(title=name, xlabel="difference in macro-F1")
+    axes[0].set_yticks(range(len(arms)), arms)
+    axes[0].invert_yaxis()
+    legend_below(figure, axes[0], columns=3)
+    seeds = int(next(iter(parts.values()))["seeds"].min())
+    return titled(figure, f"{title} (n = {seeds} seeds)")
+
+
+def _draw_intervals(axis: Axes, rows: pd.DataFrame) -> None:
+    place = np.arange(len(rows), dtype=float)
+    axis.axvline(0, color=FAINT, linewidth=1)
+    axis.hlines(place, rows["low"], rows["high"], color=SERIES[0], linewidth=3, label="over seeds")
+    low, high = rows["patients_low"], rows["patients_high"]
+    label = "seeds and patients (bootstrap)"
+    axis.hlines(place + 0.22, low, high, color=SERIES[1], linewidth=1.4, label=label)
+    axis.scatter(rows["difference"], place, color=INK, s=26, zorder=3, label="mean difference")
+    axis.grid(False, axis="y")
+
+
+def study_domains(
+    results: pd.DataFrame, train_rows: pd.Series, arms: Sequence[str], decoding: str = "greedy"
+) -> Figure:
+    """Macro-F1 by domain and arm, mean over seeds with its t interval; rarest domain at the bottom.
+
+    ``results`` as ``study.scoring.results_table``, ``train_rows`` as ``study.scoring.domain_rows``.
+    The grey mark is the floor of listing every option.
+    """
+    chosen = results[(results["decoding"] == decoding) & results["domain"].isin(train_rows.index)]
+    domains = list(train_rows.sort_values(ascending=False, kind="stable").index)
+    figure = new_figure(0.16 * len(domains) * (len(arms) + 1) + 1.4)
+    axis = figure.add_subplot()
+    width, colours = 0.8 / max(len(arms), 1), arm_colours(arms)
+    for number, arm in enumerate(arms):
+        own = chosen[(chosen["arm"] == arm) & (chosen["metric"] == "macro_f1")]
+        values = [mean_interval(own[own["domain"] == name]["value"].to_numpy()) for name in domains]
+        place = np.arange(len(domains)) + (number - (len(arms) - 1) / 2) * width
+        axis.hlines(place, *_ends(values), color=colours[arm], linewidth=1.8)
+        marker, means = MARKERS[number % len(MARKERS)], [value.mean for value in values]
+        axis.scatter(means, place, color=colours[arm], s=30, marker=marker, label=arm, zorder=3)
+    floors = chosen[chosen["metric"] == "floor_all_options"].groupby("domain")["value"].mean()
+    axis.vlines(
+        floors[domains],
+        np.arange(len(domains)) - 0.45,
+        np.arange(len(domains)) + 0.45,
+        color=FAINT,
+        linestyle=":",
+        label="floor: all options listed",
+    )
+    names = [f"{DOMAINS[name].title}\n{train_rows[name]:.0f} training rows" for name in domains]
+    axis.set_yticks(range(len(domains)), names, fontsize=8)
+    axis.set(xlabel="macro-F1", xlim=(0, 1), ylim=(len(domains) - 0.5, -0.5))
+    axis.grid(False, axis="y")
+    legend_below(figure, axis, columns=4)
+    seeds = chosen["seed"].nunique()
+    return titled(
+        figure, f"Macro-F1 by domain, {decoding} answers, 95 % intervals (n = {seeds} seeds)"
+    )
+
+
+def _ends(values: Sequence) -> tuple[list[float], list[float]]:
+    """Ends of the intervals inside the scale of macro-F1."""
+    return [max(value.low, 0.0) for value in values], [min(value.high, 1.0) for value in values]
+
+
+def study_curves(curves: pd.DataFrame, baseline: str, window: int = 10) -> Figure:
+    """Share of correct rollouts over training, one panel per arm, ``baseline`` in grey in each.
+
+    ``curves`` as ``study.scoring.curves_table``. A point is the unweighted mean over the domains
+    asked in ``window`` steps; the line is the mean over seeds, the band reaches from the lowest to
+    the highest.
+    """
+    arms = list(dict.fromkeys(curves["arm"]))
+    if not arms:
+        raise PlotError("No arm of this study has rollouts: there are no learning curves to draw.")
+    lines = {arm: binned(curves[curves["arm"] == arm], window) for arm in arms}
+    figure, axes = panels(len(arms), sharex=True, sharey=True, height=2.0)
+    for axis, (arm, colour) in zip(axes, arm_colours(arms).items(), strict=True):
+        if baseline in lines:
+            axis.plot(lines[baseline].mean(axis=1), color=FAINT, linewidth=1.2)
+        line = lines[arm]
+        axis.plot(line.mean(axis=1), color=colour)
+        axis.fill_between(line.index, line.min(axis=1), line.max(axis=1), color=colour, alpha=0.25)
+        axis.set_title(f"{arm} (n = {line.shape[1]} seeds)")
+        axis.yaxis.set_major_formatter(PercentFormatter(1))
+        step_axis(axis, ticks=5)
+        axis.set_xlabel("")
+    figure.supxlabel("optimiser step", fontsize=9)
+    figure.supylabel("correct rollouts", fontsize=9)
+    what = f"means of {window} steps over domains; band: lowest to highest seed; grey: {baseline}"
+    return titled(figure, f"Learning curves ({what})")
+
+
+def binned(curve: pd.DataFrame, window: int) -> pd.DataFrame:
+    """Share of correct rollouts, unweighted over domains: middle of the bin x seed."""
+    curve = curve.assign(
+        bin=(curve["step"] - 1) // window * window + (window + 1) / 2,
+        right=curve["correct"] * curve["rollouts"],
+    )
+    sums = curve.groupby(["seed", "bin", "domain"])[["right", "rollouts"]].sum()
+    share = (sums["right"] / sums["rollouts"]).groupby(["seed", "bin"]).mean()
+    return share.unstack("seed")

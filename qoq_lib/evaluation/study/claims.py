@@ -1,0 +1,104 @@
+"""What a study may say: each claim with its interval, and whether it held."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from qoq_lib.evaluation.study.comparing import Tables
+from qoq_lib.evaluation.study.config import Study
+from qoq_lib.evaluation.study.planning import DECODINGS
+from qoq_lib.evaluation.study.scoring import GAP, OVERALL, RARE
+from qoq_lib.evaluation.study.statistics import Interval, mean_interval
+
+Verdict = Literal["held", "did not hold", "open"]
+PAPER_GAIN = 43.0
+"""Percent by which the paper's macro-F1 under DRPO exceeds that of the critic-free baselines."""
+
+DRPO_ARMS = ("drpo", "drpo_paper", "drpo_released")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence, the decoding it is about, the interval it stands on, and the verdict.
+
+    ``unit`` is that of the interval: ``points`` of macro-F1, or ``%``.
+    """
+
+    text: str
+    decoding: str
+    interval: Interval
+    unit: Literal["points", "%"]
+    verdict: Verdict
+
+
+def claims_of(study: Study, tables: Tables) -> list[Claim]:
+    """Every claim that the study's arms allow, for greedy and for sampled answers."""
+    return [claim for decoding in DECODINGS for claim in _claims(study, tables, decoding)]
+
+
+def _claims(study: Study, tables: Tables, decoding: str) -> Iterator[Claim]:
+    rows = tables.comparison[
+        (tables.comparison["decoding"] == decoding) & (tables.comparison["metric"] == "macro_f1")
+    ].set_index(["arm", "baseline", "domain"])
+    arms = [arm.name for arm in study.arms]
+    leading = study.baselines[0]
+    if (leading, "untrained", OVERALL) in rows.index:
+        row = rows.loc[(leading, "untrained", OVERALL)]
+        yield _beats(f"Training with {leading} improves on its start", decoding, row)
+    for arm in [name for name in DRPO_ARMS if name in arms]:
+        for baseline in [name for name in study.baselines if name not in (arm, "untrained")]:
+            if (arm, baseline, OVERALL) not in rows.index:
+                continue
+            yield _beats(f"{arm} beats {baseline}", decoding, rows.loc[(arm, baseline, OVERALL)])
+            if baseline == leading:
+                yield from _against_leading(arm, baseline, decoding, rows)
+    if "drpo" in arms:
+        yield _above_floor(tables.results, "drpo", decoding)
+
+
+def _against_leading(arm: str, baseline: str, decoding: str, rows: pd.DataFrame) -> Iterator[Claim]:
+    gain = _interval(rows.loc[(arm, baseline, OVERALL)], "gain_pct", "gain_low", "gain_high")
+    text = f"{arm} gains {PAPER_GAIN:.0f} % or more on {baseline}"
+    reached = gain.mean >= PAPER_GAIN and gain.low > 0
+    known: Verdict = "held" if reached else "did not hold"
+    verdict = known if np.isfinite(gain.low) else "open"
+    yield Claim(f"{text} as the mean, the interval above zero", decoding, gain, "%", verdict)
+    whole = _verdict(gain, PAPER_GAIN)
+    yield Claim(f"{text}, the whole interval above that", decoding, gain, "%", whole)
+    if (arm, baseline, RARE) in rows.index:
+        yield _beats(
+            f"{arm} beats {baseline} in the rare domains", decoding, rows.loc[(arm, baseline, RARE)]
+        )
+    if (arm, baseline, GAP) in rows.index:
+        text = f"{arm} gains more on {baseline} in the rare domains than in the common ones"
+        yield _beats(text, decoding, rows.loc[(arm, baseline, GAP)])
+
+
+def _beats(text: str, decoding: str, row: pd.Series) -> Claim:
+    interval = _interval(row, "difference", "low", "high")
+    return Claim(text, decoding, interval, "points", _verdict(interval))
+
+
+def _above_floor(results: pd.DataFrame, arm: str, decoding: str) -> Claim:
+    chosen = results[
+        (results["arm"] == arm) & (results["decoding"] == decoding) & (results["domain"] == OVERALL)
+    ].pivot(index="seed", columns="metric", values="value")
+    interval = mean_interval((chosen["macro_f1"] - chosen["floor_all_options"]).to_numpy())
+    text = f"{arm} is above the floor of listing every option"
+    return Claim(text, decoding, interval, "points", _verdict(interval))
+
+
+def _interval(row: pd.Series, mean: str, low: str, high: str) -> Interval:
+    return Interval(float(row[mean]), float(row[low]), float(row[high]), int(row["seeds"]))
+
+
+def _verdict(interval: Interval, threshold: float = 0.0) -> Verdict:
+    """Held or not where the whole interval is on one side; open else, and without an interval."""
+    if np.isfinite(interval.low) and interval.low > threshold:
+        return "held"
+    if np.isfinite(interval.high) and interval.high < threshold:
+        return "did not hold"
+    return "open"

@@ -1,0 +1,252 @@
+"""The page of a study's result: every word and number of it comes from the tables."""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from qoq_lib.domains import DOMAINS
+from qoq_lib.evaluation.study.claims import Claim, Verdict, claims_of
+from qoq_lib.evaluation.study.comparing import (
+    COMPARISON_FILE,
+    COST_FILE,
+    RESULTS_FILE,
+    Tables,
+)
+from qoq_lib.evaluation.study.config import Study
+from qoq_lib.evaluation.study.scoring import COMMON, GAP, OVERALL, RARE, rare_domains
+from qoq_lib.evaluation.study.statistics import DRAWS, Interval, mean_interval
+from qoq_lib.runs import write_text_atomic
+
+HEADINGS: Mapping[Verdict, str] = {
+    "held": "What held",
+    "did not hold": "What did not hold",
+    "open": "What stays open",
+}
+_EMPTY: Mapping[Verdict, str] = {
+    "held": "Nothing that was asked.",
+    "did not hold": "Nothing that was asked.",
+    "open": "Nothing: every interval lies on one side.",
+}
+
+
+def write_page(
+    study: Study, tables: Tables, docs: Path, name: str, figures: Mapping[str, Path]
+) -> Path:
+    """Write ``<docs>/<name>.md``, its figures below ``img/`` and its numbers below ``<name>/``.
+
+    ``figures`` are PNG files by what they show, in the page's order.
+    """
+    images = []
+    for shown, figure in figures.items():
+        target = docs / "img" / f"{name}_{shown}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(figure, target)
+        images.append(target.relative_to(docs).as_posix())
+    named = {RESULTS_FILE: tables.results, COMPARISON_FILE: tables.comparison}
+    for file, table in (named | {COST_FILE: tables.cost}).items():
+        write_text_atomic(docs / name / file, table.to_csv(index=False, float_format="%.6g"))
+    return write_text_atomic(docs / f"{name}.md", page_text(study, tables, name, images))
+
+
+def page_text(study: Study, tables: Tables, name: str = "study", images: Sequence[str] = ()) -> str:
+    """The page as Markdown; ``images`` are paths beside it."""
+    parts = [
+        f"# Study {study.name}: DRPO beside its baselines",
+        _made_of(study, tables),
+        *_verdicts(claims_of(study, tables)),
+        "## Macro-F1 by arm",
+        markdown(arms_table(study, tables)),
+        _floors(tables),
+        "## Differences by domain (greedy answers)",
+        markdown(domains_table(study, tables)),
+        "## Cost of training a seed",
+        markdown(cost_table(tables)),
+        _COST_NOTE,
+        *[f"![{Path(path).stem.replace('_', ' ')}]({path})" for path in images],
+        "## How to read the intervals",
+        _reading(study, tables, name),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _made_of(study: Study, tables: Tables) -> str:
+    results, rows = tables.results, tables.train_rows
+    size = study.size()
+    plan, data = size.training, study.data
+    questions = results[results["domain"] == OVERALL]["n"].max()
+    drawn = f"the phantom ({data.rows:,} rows, drawn by code: no patients)"
+    source = drawn if data.source == "phantom" else "the clinical kit (real records)"
+    by_domain = ", ".join(f"{DOMAINS[key].title} {n:.0f}" for key, n in rows[::-1].items())
+    rare = ", ".join(DOMAINS[key].title for key in rare_domains(rows))
+    return (
+        f"{results['arm'].nunique()} arms x {results['seed'].nunique()} seeds at size "
+        f"`{size.name}` on {source}. Training rows, mean over seeds: {by_domain}. Rare are the "
+        f"third of the domains with the fewest: {rare}.\n\n"
+        "All arms of a seed have the same data, aligned start, order of questions "
+        f"(but where an arm samples them otherwise), budget ({plan.steps} steps of "
+        f"{plan.questions_per_step} questions x {plan.rollouts} rollouts, learning rate "
+        f"{plan.learning_rate:g}) and {study.split} split ({questions:,} questions). "
+        f"Settings: `configs/study/{study.name}.yaml`."
+    )
+
+
+def _verdicts(claims: Sequence[Claim]) -> list[str]:
+    parts = []
+    for verdict, heading in HEADINGS.items():
+        lines = [claim_text(claim) for claim in claims if claim.verdict == verdict]
+        parts += [f"## {heading}", "\n".join(lines) or _EMPTY[verdict]]
+    return parts
+
+
+def claim_text(claim: Claim) -> str:
+    """A claim as a line of a list, with its interval."""
+    return f"- {claim.text} ({claim.decoding} answers): {_shown(claim)}, n = {claim.interval.n}."
+
+
+def _shown(claim: Claim) -> str:
+    percent = claim.unit == "%"
+    text = interval_text(claim.interval, signed=True, digits=1 if percent else 3)
+    return f"{text} %" if percent else text
+
+
+def interval_text(interval: Interval, signed: bool = False, digits: int = 3) -> str:
+    """``mean [low, high]``, or the mean and a word where there is no interval."""
+    form = f"{{:{'+' if signed else ''}.{digits}f}}"
+    mean = form.format(interval.mean) if np.isfinite(interval.mean) else "no value"
+    if not np.isfinite(interval.low):
+        return f"{mean} [no interval]"
+    return f"{mean} [{form.format(interval.low)}, {form.format(interval.high)}]"
+
+
+def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
+    """A row per claim: verdict, claim, kind of answers, interval, seeds."""
+    lines = [
+        {
+            "verdict": claim.verdict,
+            "claim": claim.text,
+            "answers": claim.decoding,
+            "mean [95 % interval]": _shown(claim),
+            "seeds": claim.interval.n,
+        }
+        for claim in claims
+    ]
+    return pd.DataFrame(lines).set_index("verdict")
+
+
+def arms_table(study: Study, tables: Tables) -> pd.DataFrame:
+    """A row per arm and kind of answers: overall scores with their intervals, as text."""
+    leading = study.baselines[0]
+    lines = []
+    for (arm, decoding), own in _overall(tables.results):
+        scores = {metric: part["value"].to_numpy() for metric, part in own.groupby("metric")}
+        lines.append(
+            {
+                "arm": arm,
+                "answers": decoding,
+                "macro-F1": interval_text(mean_interval(scores["macro_f1"])),
+                f"minus {leading}": _difference(tables.comparison, arm, leading, decoding, OVERALL),
+                "relative gain (%)": _gain(tables.comparison, arm, leading, decoding),
+                "exact match": interval_text(mean_interval(scores["exact_match"])),
+                "invalid answers": interval_text(mean_interval(scores["invalid_rate"])),
+            }
+        )
+    return pd.DataFrame(lines).set_index("arm")
+
+
+def _floors(tables: Tables) -> str:
+    overall = tables.results[tables.results["domain"] == OVERALL]
+    floors = overall.groupby("metric")["value"].mean()
+    return (
+        f"Answers that look at nothing reach macro-F1 {floors['floor_constant']:.3f} (the best "
+        f"constant answer) and {floors['floor_all_options']:.3f} (listing every option), mean over "
+        "seeds."
+    )
+
+
+def _overall(results: pd.DataFrame) -> Iterable:
+    return results[results["domain"] == OVERALL].groupby(["arm", "decoding"], sort=False)
+
+
+def _row(comparison: pd.DataFrame, **keys: str) -> pd.Series | None:
+    chosen = comparison[comparison["metric"] == "macro_f1"]
+    for name, value in keys.items():
+        chosen = chosen[chosen[name] == value]
+    return None if chosen.empty else chosen.iloc[0]
+
+
+def _difference(
+    comparison: pd.DataFrame, arm: str, baseline: str, decoding: str, domain: str
+) -> str:
+    row = _row(comparison, arm=arm, baseline=baseline, decoding=decoding, domain=domain)
+    if row is None:
+        return "–"
+    return interval_text(
+        Interval(row["difference"], row["low"], row["high"], int(row["seeds"])), signed=True
+    )
+
+
+def _gain(comparison: pd.DataFrame, arm: str, baseline: str, decoding: str) -> str:
+    row = _row(comparison, arm=arm, baseline=baseline, decoding=decoding, domain=OVERALL)
+    if row is None:
+        return "–"
+    gain = Interval(row["gain_pct"], row["gain_low"], row["gain_high"], int(row["seeds"]))
+    return interval_text(gain, signed=True, digits=1)
+
+
+def domains_table(study: Study, tables: Tables) -> pd.DataFrame:
+    """Differences to the leading baseline by domain, greedy answers, rare domains first."""
+    leading = study.baselines[0]
+    arms = [arm.name for arm in study.arms if arm.name != leading]
+    lines = {}
+    for domain in [*tables.train_rows.index, RARE, COMMON, GAP]:
+        title = DOMAINS[domain].title if domain in DOMAINS else domain
+        lines[title] = {
+            arm: _difference(tables.comparison, arm, leading, "greedy", domain) for arm in arms
+        }
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis(f"minus {leading}")
+
+
+def cost_table(tables: Tables) -> pd.DataFrame:
+    """A row per arm: completions and seconds of training a seed, and the device."""
+    lines = {}
+    for arm, own in tables.cost.groupby("arm", sort=False):
+        seconds = own["seconds"].dropna().to_numpy()
+        lines[arm] = {
+            "completions": f"{own['completions'].mean():,.0f}",
+            "seconds": interval_text(mean_interval(seconds), digits=0),
+            "device": ", ".join(sorted(set(own["device"]))),
+        }
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("arm")
+
+
+_COST_NOTE = (
+    "Completions sampled in training, and wall-clock seconds with as many arms at a time as the "
+    "study had workers; a training that was interrupted and resumed has no seconds."
+)
+
+
+def _reading(study: Study, tables: Tables, name: str) -> str:
+    chosen = tables.comparison[
+        (tables.comparison["domain"] == OVERALL) & (tables.comparison["metric"] == "macro_f1")
+    ]
+    return (
+        "All intervals are 95 %. Differences are paired: both arms of a seed share start, "
+        "questions and patients; the interval is Student's t over the seeds. A relative gain is "
+        "the ratio of the means with Fieller's interval. The thin lines of the figures are a "
+        f"hierarchical bootstrap ({DRAWS:,} draws of seeds, then of patients within each data set "
+        "of a seed), which is too narrow with few seeds. A claim *held* or *did not hold* when its "
+        "whole interval lies on one side; no interval is corrected for the number of comparisons "
+        f"({len(chosen)} overall differences). This page and its figures are written by notebook "
+        f"08 from [{RESULTS_FILE}]({name}/{RESULTS_FILE}), [{COMPARISON_FILE}]({name}/"
+        f"{COMPARISON_FILE}) and [{COST_FILE}]({name}/{COST_FILE})."
+    )
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table with its index as Markdown."""
+    table = table.reset_index()
+    lines = [table.columns, ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
