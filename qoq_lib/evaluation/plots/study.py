@@ -21,6 +21,7 @@ from qoq_lib.evaluation.plots.theme import (
     step_axis,
     titled,
 )
+from qoq_lib.evaluation.study.scoring import COMMON, GAP, OVERALL, RARE
 from qoq_lib.evaluation.study.statistics import mean_interval
 
 MARKERS = "osD^vPX"
@@ -40,7 +41,7 @@ def study_differences(comparison: pd.DataFrame, baseline: str) -> Figure:
     seeds, the thin one the bootstrap's.
     """
     chosen = _versus(comparison, baseline)
-    overall = chosen[chosen["domain"] == "overall"]
+    overall = chosen[chosen["domain"] == OVERALL]
     parts = {f"{name} answers": rows for name, rows in overall.groupby("decoding", sort=False)}
     title = f"Macro-F1 minus that of {baseline}, paired by seed, 95 % intervals"
     return _forest(parts, title)
@@ -50,9 +51,8 @@ def study_tail(comparison: pd.DataFrame, baseline: str, decoding: str = "greedy"
     """Forest plot: the same differences in the rare domains, the others, and between these two."""
     chosen = _versus(comparison, baseline)
     chosen = chosen[chosen["decoding"] == decoding]
-    groups = [name for name in ("rare", "common", "rare minus common")]
-    parts = {f"{name} domains": chosen[chosen["domain"] == name] for name in groups[:2]}
-    parts[groups[2]] = chosen[chosen["domain"] == groups[2]]
+    titles = {"rare domains": RARE, "common domains": COMMON, GAP: GAP}
+    parts = {title: chosen[chosen["domain"] == group] for title, group in titles.items()}
     title = f"Macro-F1 minus that of {baseline} by rarity, {decoding} answers, 95 % intervals"
     return _forest({name: rows for name, rows in parts.items() if len(rows)}, title)
 
@@ -67,7 +67,7 @@ def _versus(comparison: pd.DataFrame, baseline: str) -> pd.DataFrame:
 def _forest(parts: Mapping[str, pd.DataFrame], title: str) -> Figure:
     arms = list(next(iter(parts.values()))["arm"])
     figure = new_figure(0.34 * len(arms) + 1.7)
-    axes = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    axes = figure.subplots(1, len(parts), sharex=True, sharey=True, squeeze=False)[0]
     for axis, (name, rows) in zip(axes, parts.items(), strict=True):
         _draw_intervals(axis, rows.set_index("arm").loc[arms])
         axis.set(title=name, xlabel="difference in macro-F1")
@@ -81,9 +81,10 @@ def _forest(parts: Mapping[str, pd.DataFrame], title: str) -> Figure:
 def _draw_intervals(axis: Axes, rows: pd.DataFrame) -> None:
     place = np.arange(len(rows), dtype=float)
     axis.axvline(0, color=FAINT, linewidth=1)
-    axis.hlines(place, rows["low"], rows["high"], color=SERIES[0], linewidth=3, label="over seeds")
+    low, high = rows["low"], rows["high"]
+    axis.hlines(place, low, high, color=SERIES[0], linewidth=3, label="interval over seeds")
     low, high = rows["patients_low"], rows["patients_high"]
-    label = "seeds and patients (bootstrap)"
+    label = "bootstrap of seeds and patients"
     axis.hlines(place + 0.22, low, high, color=SERIES[1], linewidth=1.4, label=label)
     axis.scatter(rows["difference"], place, color=INK, s=26, zorder=3, label="mean difference")
     axis.grid(False, axis="y")
@@ -145,15 +146,17 @@ def study_curves(curves: pd.DataFrame, baseline: str, window: int = 10) -> Figur
     if not arms:
         raise PlotError("No arm of this study has rollouts: there are no learning curves to draw.")
     lines = {arm: binned(curves[curves["arm"] == arm], window) for arm in arms}
-    figure, axes = panels(len(arms), sharex=True, sharey=True, height=2.0)
-    for axis, (arm, colour) in zip(axes, arm_colours(arms).items(), strict=True):
+    figure, axes = panels(len(arms), columns=2 if len(arms) < 5 else 3, sharex=True, sharey=True)
+    for axis, arm in zip(axes, arms, strict=True):
         if baseline in lines:
             axis.plot(lines[baseline].mean(axis=1), color=FAINT, linewidth=1.2)
         line = lines[arm]
-        axis.plot(line.mean(axis=1), color=colour)
-        axis.fill_between(line.index, line.min(axis=1), line.max(axis=1), color=colour, alpha=0.25)
+        axis.plot(line.mean(axis=1), color=INK)
+        axis.fill_between(
+            line.index, line.min(axis=1), line.max(axis=1), color=SERIES[0], alpha=0.3, linewidth=0
+        )
         axis.set_title(f"{arm} (n = {line.shape[1]} seeds)")
-        axis.yaxis.set_major_formatter(PercentFormatter(1))
+        axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         step_axis(axis, ticks=5)
         axis.set_xlabel("")
     figure.supxlabel("optimiser step", fontsize=9)

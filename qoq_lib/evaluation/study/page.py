@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from qoq_lib.domains import DOMAINS
-from qoq_lib.evaluation.study.claims import Claim, Verdict, claims_of
+from qoq_lib.evaluation.study.claims import DRPO_ARMS, Claim, Verdict, claims_of
 from qoq_lib.evaluation.study.comparing import (
     COMPARISON_FILE,
     COST_FILE,
@@ -60,6 +60,8 @@ def page_text(study: Study, tables: Tables, name: str = "study", images: Sequenc
         "## Macro-F1 by arm",
         markdown(arms_table(study, tables)),
         _floors(tables),
+        "## Rare against common (greedy answers)",
+        markdown(groups_table(study, tables)),
         "## Differences by domain (greedy answers)",
         markdown(domains_table(study, tables)),
         "## Cost of training a seed",
@@ -196,16 +198,39 @@ def _gain(comparison: pd.DataFrame, arm: str, baseline: str, decoding: str) -> s
     return interval_text(gain, signed=True, digits=1)
 
 
-def domains_table(study: Study, tables: Tables) -> pd.DataFrame:
-    """Differences to the leading baseline by domain, greedy answers, rare domains first."""
+def leading_arms(study: Study, tables: Tables, count: int = 6) -> list[str]:
+    """The arms that a figure has room for, those of the paper's question first."""
+    first = ["untrained", *study.baselines, "drpo", *DRPO_ARMS, *(arm.name for arm in study.arms)]
+    finished = set(tables.results["arm"])
+    return [name for name in dict.fromkeys(first) if name in finished][:count]
+
+
+def groups_table(study: Study, tables: Tables) -> pd.DataFrame:
+    """A row per arm: differences to the leading baseline in rare and common domains, greedy."""
     leading = study.baselines[0]
-    arms = [arm.name for arm in study.arms if arm.name != leading]
-    lines = {}
-    for domain in [*tables.train_rows.index, RARE, COMMON, GAP]:
-        title = DOMAINS[domain].title if domain in DOMAINS else domain
-        lines[title] = {
+    lines = {
+        arm.name: {
+            f"{group}, minus {leading}": _difference(
+                tables.comparison, arm.name, leading, "greedy", group
+            )
+            for group in (RARE, COMMON, GAP)
+        }
+        for arm in study.arms
+        if arm.name != leading
+    }
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("arm")
+
+
+def domains_table(study: Study, tables: Tables) -> pd.DataFrame:
+    """A row per domain, rare ones first: the leading arms' differences to the first baseline."""
+    leading = study.baselines[0]
+    arms = [name for name in leading_arms(study, tables) if name != leading]
+    lines = {
+        DOMAINS[domain].title: {
             arm: _difference(tables.comparison, arm, leading, "greedy", domain) for arm in arms
         }
+        for domain in tables.train_rows.index
+    }
     return pd.DataFrame.from_dict(lines, orient="index").rename_axis(f"minus {leading}")
 
 
@@ -238,7 +263,8 @@ def _reading(study: Study, tables: Tables, name: str) -> str:
         "the ratio of the means with Fieller's interval. The thin lines of the figures are a "
         f"hierarchical bootstrap ({DRAWS:,} draws of seeds, then of patients within each data set "
         "of a seed), which is too narrow with few seeds. A claim *held* or *did not hold* when its "
-        "whole interval lies on one side; no interval is corrected for the number of comparisons "
+        "whole interval lies on one side of zero (but for the relative gain, which says what it "
+        "asks); no interval is corrected for the number of comparisons "
         f"({len(chosen)} overall differences). This page and its figures are written by notebook "
         f"08 from [{RESULTS_FILE}]({name}/{RESULTS_FILE}), [{COMPARISON_FILE}]({name}/"
         f"{COMPARISON_FILE}) and [{COST_FILE}]({name}/{COST_FILE})."

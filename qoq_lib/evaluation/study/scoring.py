@@ -49,11 +49,12 @@ def results_table(study: Study, runs: Sequence[ArmRun]) -> pd.DataFrame:
         for decoding in DECODINGS:
             scores = json.loads(run.scores(study.split, decoding).read_text(encoding="utf-8"))
             facts = {"arm": run.arm.name, "seed": run.start.seed, "decoding": decoding}
-            records += [facts | record for record in _records(scores, rare)]
+            records += [facts | record for record in score_records(scores, rare)]
     return pd.DataFrame(records)
 
 
-def _records(scores: Mapping[str, Any], rare: Sequence[str]) -> list[dict[str, Any]]:
+def score_records(scores: Mapping[str, Any], rare: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows ``domain, metric, value, n`` of one run's kept scores; see ``results_table``."""
     parts = {OVERALL: scores["overall"]} | scores["domains"]
     groups = {RARE: [name for name in scores["domains"] if name in rare]}
     groups[COMMON] = [name for name in scores["domains"] if name not in rare]

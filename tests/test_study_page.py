@@ -1,0 +1,131 @@
+"""The page and the figures of a study say what its numbers say."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from qoq_lib.evaluation import plots
+from qoq_lib.evaluation.plots.study import binned
+from qoq_lib.evaluation.study.claims import claims_of
+from qoq_lib.evaluation.study.comparing import Tables, comparison_table
+from qoq_lib.evaluation.study.config import Study
+from qoq_lib.evaluation.study.page import page_text, write_page
+from qoq_lib.evaluation.study.scoring import score_records
+
+ARMS = ("untrained", "grpo", "drpo")
+DOMAINS = {"ct": 90.0, "mri": 30.0, "ecg": 5.0}
+
+
+def made(drpo: float, noise: float = 0.01) -> tuple[Study, Tables]:
+    """Three arms, three seeds; DRPO's macro-F1 is ``drpo``, GRPO's .4, the start's .2."""
+    study = Study(
+        name="made_up",
+        data={"source": "phantom"},
+        model_size="tiny",
+        seeds=[0, 1, 2],
+        baselines=["grpo", "untrained"],
+        arms=[{"name": name, "method": None if name == "untrained" else name} for name in ARMS],
+    )
+    rng, rows = np.random.default_rng(0), []
+    part = {"exact_match": 0.5, "invalid_rate": 0.0, "n": 50}
+    part |= {"floor_constant": 0.1, "floor_all_options": 0.3}
+    for arm, mean in zip(ARMS, (0.2, 0.4, drpo), strict=True):
+        for seed in study.seeds:
+            f1 = dict(zip(DOMAINS, mean + noise * rng.standard_normal(3), strict=True))
+            overall = part | {"macro_f1": float(np.mean(list(f1.values())))}
+            scores = {"overall": overall, "domains": {d: part | {"macro_f1": f1[d]} for d in f1}}
+            for decoding in ("greedy", "sampled"):
+                facts = {"arm": arm, "seed": seed, "decoding": decoding}
+                rows += [facts | record for record in score_records(scores, rare=["ecg"])]
+    results = pd.DataFrame(rows)
+    keys = ["decoding", "baseline", "arm", "domain", "metric"]
+    none = pd.DataFrame(columns=[*keys, "patients_low", "patients_high"])
+    cost = pd.DataFrame(
+        {"arm": ARMS, "seed": 0, "completions": 1600, "seconds": [0, 9, np.nan], "device": "CPU"}
+    )
+    curves = pd.DataFrame(
+        [
+            ("grpo", s, t, d, 8, 0.5, 0.25 * t)
+            for s in (0, 1)
+            for t in (1, 2)
+            for d in ("ct", "ecg")
+        ],
+        columns=["arm", "seed", "step", "domain", "rollouts", "reward", "correct"],
+    )
+    comparison = comparison_table(study, results, none)
+    return study, Tables(results, comparison, cost, curves, pd.Series(DOMAINS).sort_values())
+
+
+def section(text: str, heading: str) -> str:
+    return text.split(f"## {heading}\n")[1].split("\n## ")[0]
+
+
+def test_a_large_gain_held_and_says_its_interval() -> None:
+    text = page_text(*made(drpo=0.7))
+    held = section(text, "What held")
+    assert "drpo beats grpo (greedy answers): +0.3" in held
+    assert "drpo gains 43 % or more on grpo" in held
+    assert "Nothing that was asked." in section(text, "What did not hold")
+    assert all("[" in line and "n = 3" in line for line in held.strip().splitlines())
+
+
+def test_the_words_follow_the_numbers() -> None:
+    worse = page_text(*made(drpo=0.3))
+    failed = section(worse, "What did not hold")
+    assert "drpo beats grpo (greedy answers): -0.089 [-0.101, -0.077]" in failed
+    assert "drpo gains 43 % or more" in failed
+    small = page_text(*made(drpo=0.45))
+    assert "drpo beats grpo (" in section(small, "What held")
+    assert "drpo gains 43 % or more" in section(small, "What did not hold")
+    unclear = page_text(*made(drpo=0.41, noise=0.2))
+    assert "drpo beats grpo (" in section(unclear, "What stays open")
+
+
+def test_one_seed_leaves_every_claim_open() -> None:
+    study, tables = made(drpo=0.7)
+    one = tables.results[tables.results["seed"] == 0]
+    none = tables.comparison[["decoding", "baseline", "arm", "domain", "metric"]].assign(
+        patients_low=np.nan, patients_high=np.nan
+    )
+    alone = replace(tables, results=one, comparison=comparison_table(study, one, none))
+    assert {claim.verdict for claim in claims_of(study, alone)} == {"open"}
+    assert "[no interval]" in page_text(study, alone)
+
+
+def test_the_page_comes_with_its_numbers_and_figures(tmp_path: Path) -> None:
+    study, tables = made(drpo=0.5)
+    picture = tmp_path / "08_differences.png"
+    picture.write_bytes(b"png")
+    page = write_page(study, tables, tmp_path / "docs", "study", {"differences": picture})
+    assert "](img/study_differences.png)" in page.read_text()
+    assert (tmp_path / "docs" / "img" / "study_differences.png").read_bytes() == b"png"
+    kept = pd.read_csv(tmp_path / "docs" / "study" / "comparison.csv")
+    assert len(kept) == len(tables.comparison)
+    assert "Rare are the third of the domains with the fewest: ECG." in page.read_text()
+    assert "| drpo | 1,600 | no value [no interval] | CPU |" in page.read_text()
+
+
+def test_every_figure_of_a_study_is_drawn() -> None:
+    plots.use_theme()
+    _, tables = made(drpo=0.5)
+    differences = plots.study_differences(tables.comparison, "grpo")
+    assert [label.get_text() for label in differences.axes[0].get_yticklabels()] == [
+        *("untrained", "drpo")
+    ]
+    assert len(plots.study_tail(tables.comparison, "grpo").axes) == 3
+    by_domain = plots.study_domains(tables.results, tables.train_rows, list(ARMS)).axes[0]
+    ticks = [label.get_text().splitlines()[0] for label in by_domain.get_yticklabels()]
+    assert ticks == ["CT", "MRI", "ECG"]
+    assert len(plots.study_curves(tables.curves, "grpo", window=1).axes) == 1
+    with pytest.raises(plots.PlotError, match="'rloo'"):
+        plots.study_differences(tables.comparison, "rloo")
+
+
+def test_curves_weigh_domains_alike() -> None:
+    curve = pd.DataFrame(
+        {"seed": 0, "step": [1, 2, 2], "domain": ["ct", "ct", "ecg"], "rollouts": [8, 24, 8]}
+    ).assign(correct=[0.0, 1.0, 0.25])
+    assert binned(curve, 2).to_dict() == {0: {1.5: pytest.approx((0.75 + 0.25) / 2)}}
