@@ -1,11 +1,11 @@
 """Throughput and memory of assembly, beside a plain loop over the same reader.
 
 Each measurement runs in a process of its own. The plain loop makes the same rows one after another
-and writes nothing. Peak memory is that of the process that assembles and of its largest worker. Two
-last lines are of ``--plan`` rows, which nobody draws here: what memory the plan of so large an
-assembly takes and what its leak report does. Those grow with the rows; the writers' part does not.
+and writes nothing. Peak memory is that of the process that assembles and of its largest worker.
+``--large`` assembles as many rows as asked, with all that grows with their number (plan, shards,
+index, leak report), but draws each pattern's picture once: a million drawings would take hours.
 
-    python benchmarks/assemble.py --rows 2000 --workers 1 2
+    python benchmarks/assemble.py --rows 2000 --workers 1 2 --large 1000000
     python benchmarks/assemble.py --kit ../shared/clinical_kit --workers 1 2
 """
 
@@ -15,21 +15,21 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 from qoq_lib.data.assemble import assemble
-from qoq_lib.data.leaks import leak_report
 from qoq_lib.data.listing import list_records
 from qoq_lib.data.making import made_phantom, made_row
+from qoq_lib.data.phantom.catalog import Finding
+from qoq_lib.data.phantom.plan import Case, Patient
 from qoq_lib.data.phantom.rows import phantom_cases
-from qoq_lib.data.shards import shards_of
+from qoq_lib.data.shards import Made, shards_of, write_shards
 from qoq_lib.data.sources.kit import KIT
-from qoq_lib.data.storage import Assembly, load_assembled
+from qoq_lib.data.storage import Assembly, collect, finish, load_assembled, new_folder
 
 Measured = tuple[int, float]
 """Rows, and the seconds they took."""
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2000, help="rows of the phantom")
     parser.add_argument("--kit", type=Path, help="folder of the clinical kit, for the phantom")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--plan", type=int, default=1_000_000, help="0: leave these lines out")
+    parser.add_argument("--large", type=int, help="also write so many rows, media drawn once")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         plain = (plain_kit, options.kit) if options.kit else (plain_phantom, options.rows)
@@ -52,9 +52,9 @@ def main() -> None:
                 f"assembly, {workers} workers", assembled, out, options.kit, options.rows, workers
             )
         report("reading all rows, decoded", read, out)
-    if options.plan:
-        report("plan", planned, options.plan)
-        report("leak report", leaks, options.plan)
+        if options.large:
+            out = Path(scratch, "large")
+            report("media drawn once", large, out, options.large, max(options.workers))
 
 
 def report(label: str, work: Callable[..., Measured], *arguments: Any) -> None:
@@ -110,29 +110,32 @@ def read(out: Path) -> Measured:
     return rows, time.perf_counter() - start
 
 
-def planned(rows: int) -> Measured:
-    """Plan a phantom and deal it to shards."""
+def large(out: Path, rows: int, workers: int) -> Measured:
+    """Assemble a phantom of ``rows`` rows whose pictures and ECGs are drawn once per pattern."""
     start = time.perf_counter()
-    cases = phantom_cases(rows, 0, 0.0)
-    shards_of(cases, [case.split for case in cases])
-    return rows, time.perf_counter() - start
+    assembly = Assembly(sources="phantom", seed=0)
+    with new_folder(out) as folder:
+        cases = phantom_cases(rows, 0, 0.0)
+        shards = shards_of(cases, [case.split for case in cases])
+        for _ in collect(assembly, folder, write_shards(folder, shards, made_once, workers)):
+            pass
+        finish(assembly, folder)
+    return sum(one.rows for one in assembly.leaks.values()), time.perf_counter() - start
 
 
-def leaks(rows: int) -> Measured:
-    """The leak report of an index with random looks."""
-    rng = np.random.default_rng(0)
-    index = pa.table(
-        {
-            "dataset": ["d"] * rows,
-            "patient_id": [f"d/{n // 2}" for n in range(rows)],
-            "split": [("train", "test")[n // 2 % 2] for n in range(rows)],
-            "content": [f"{n:064d}" for n in range(rows)],
-            "look": rng.integers(0, 2**63, rows, dtype=np.uint64),
-        }
-    )
-    start = time.perf_counter()
-    leak_report(index)
-    return rows, time.perf_counter() - start
+def made_once(case: Case, split: str) -> Made:
+    """The row of ``case`` with the media of the first of its kind."""
+    made = prototype(case.domain, case.finding, case.split == "align")
+    own = {"id": case.id, "patient_id": case.patient.id, "split": split}
+    return replace(made, row=made.row | own)
+
+
+@cache
+def prototype(domain: str, finding: Finding, perceive: bool) -> Made:
+    """A row drawn for this finding."""
+    split = "align" if perceive else "train"
+    case = Case(f"{domain}/{finding.diagnosis}", domain, split, finding, Patient("p", "F", 60))
+    return made_phantom(case, split, seed=0, difficulty=0.0)
 
 
 if __name__ == "__main__":
