@@ -111,13 +111,15 @@ def claim_text(claim: Claim) -> str:
 def _shown(claim: Claim) -> str:
     percent = claim.unit == "%"
     text = interval_text(claim.interval, signed=True, digits=1 if percent else 3)
-    return f"{text} %" if percent else text
+    return f"{text} %" if percent and np.isfinite(claim.interval.mean) else text
 
 
 def interval_text(interval: Interval, signed: bool = False, digits: int = 3) -> str:
-    """``mean [low, high]``, or the mean and a word where there is no interval."""
+    """``mean [low, high]``, or in words that there is no interval or no value."""
     form = f"{{:{'+' if signed else ''}.{digits}f}}"
-    mean = form.format(interval.mean) if np.isfinite(interval.mean) else "no value"
+    if not np.isfinite(interval.mean):
+        return "no value"
+    mean = form.format(interval.mean)
     if not np.isfinite(interval.low):
         return f"{mean} [no interval]"
     return f"{mean} [{form.format(interval.low)}, {form.format(interval.high)}]"
