@@ -99,7 +99,7 @@ def run_arm(study: Study, run: ArmRun) -> None:
 
 def _train(study: Study, run: ArmRun, data: DatasetDict) -> None:
     method = run.arm.resolved()
-    cost: dict[str, Any] = {"completions": 0, "seconds": 0.0, "resumed": False, "device": _device()}
+    cost: dict[str, Any] = {"completions": 0, "seconds": 0.0, "resumed": False, "device": "none"}
     if method is not None:
         _, processor = load_model(run.start.checkpoint)
         size = _sized(study, data, processor)
@@ -116,7 +116,7 @@ def _train(study: Study, run: ArmRun, data: DatasetDict) -> None:
             resume=True,
         )
         cost |= {"seconds": round(time.monotonic() - begin, 3), "resumed": resumed}
-        cost["completions"] = _completions(run.folder, method)
+        cost |= {"completions": _completions(run.folder, method), "device": _device(size)}
         log.to_parquet(run.folder / "training_log.parquet", index=False)
     write_json_atomic(run.cost, cost)
 
@@ -184,8 +184,8 @@ def weights_digest(checkpoint: Path) -> str:
     return key_of({file.name: sha256_file(file) for file in checkpoint.glob("*.safetensors")})
 
 
-def _device() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU, one thread"
+def _device(size: ModelSize) -> str:
+    return torch.cuda.get_device_name() if size.needs_gpu else "CPU, one thread"
 
 
 @contextmanager
