@@ -11,8 +11,9 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
+from qoq_lib.answers import read_answer
 from qoq_lib.data.frames import Window
-from qoq_lib.data.prompts import Task
+from qoq_lib.data.prompts import Task, boxed
 from qoq_lib.data.readers import Crop
 from qoq_lib.domains import DOMAINS
 from qoq_lib.runs import OneSentenceError
@@ -122,10 +123,16 @@ class Source:
                 f"{list(self.options)}."
             )
         for option in self.options:
-            if not option.strip() or any(mark in option for mark in ",{}\n"):
+            others = [other for other in self.options if other != option]
+            answer = boxed([option])
+            if (
+                "\n" in option
+                or read_answer(answer, self.options).labels != (option,)
+                or read_answer(answer, others).valid
+            ):
                 raise SourceError(
-                    f"Source {self.name!r}: the label {option!r} cannot stand in \\boxed{{}}; "
-                    "labels have no commas, braces or line breaks and are not empty."
+                    f"Source {self.name!r}: the label {option!r} cannot be told from other answers "
+                    "in \\boxed{}: rename it, without line breaks or braces."
                 )
 
     def records(self, data_root: Path) -> Iterator[Record | Unreadable]:
