@@ -72,7 +72,11 @@ def test_the_example_is_assembled_as_the_page_says(
     assert (first["answers"], first["sex"], first["age_years"]) == (["benign nodule"], "F", 51)
     assert first["patient_id"] == rows["T002"]["patient_id"] and first["boxes"] == [[5, 3, 9, 7]]
     assert healthy["answers"] == ["no nodule"] and healthy["mask"] is None
-    assert {name for name, row in rows.items() if row["split"] == "test"} == {"T006", "T007", "T008"}
+    assert {name for name, row in rows.items() if row["split"] == "test"} == {
+        "T006",
+        "T007",
+        "T008",
+    }
 
 
 def test_the_example_refuses_what_cannot_be_read(
