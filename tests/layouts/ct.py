@@ -24,7 +24,7 @@ def lndb(root: Path) -> list[str]:
     depths = {1: 60, 2: 48, **dict.fromkeys((*range(3, 13), 100), 30)}
     for number, depth in depths.items():
         voxels = np.random.default_rng(number).integers(-1000, -600, (depth, SIDE, SIDE))
-        for radiologist, middle, half, place in NODULES if number == 1 else ():
+        for _, middle, half, place in NODULES if number == 1 else ():
             voxels[(slice(middle - half, middle + half + 1), *place)] = 100
         path = root / f"data/LNDb-{number:04d}.mhd"
         metaimage(path, voxels.astype(np.int16), lowest=-100.0, upwards=number != 2)
