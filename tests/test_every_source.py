@@ -118,6 +118,17 @@ def test_they_are_the_data_sets_that_have_a_card() -> None:
 
 
 @pytest.mark.parametrize("miniature", MINIATURES, ids=lambda one: one.dataset)
+def test_a_source_agrees_with_its_card(miniature: Miniature) -> None:
+    card = load_cards()[miniature.dataset]
+    sources = sources_of(miniature)
+    assert len(sources) == len(card.datasets)
+    for source in sources:
+        assert (source.domain, source.license) == (card.domain, card.license)
+        # Three data bases make MIMIC-IV, each in a folder of its own.
+        assert source.folder.startswith(f"{card.domain}/{card.name}") or card.name == "mimic_iv"
+
+
+@pytest.mark.parametrize("miniature", MINIATURES, ids=lambda one: one.dataset)
 def test_what_is_damaged_or_missing_is_refused_by_name(
     tmp_path: Path, miniature: Miniature
 ) -> None:
