@@ -5,6 +5,7 @@ import importlib.util
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from layouts.volumes import HAS_VIDEOS
 from miniatures import rows_of
 
 from qoq_lib.data.assemble import assemble_sources
-from qoq_lib.data.cards import load_cards
+from qoq_lib.data.cards import Card, load_cards
 from qoq_lib.data.example import check_rows
 from qoq_lib.data.sources.source import Source, SourceError
 from qoq_lib.data.storage import AssemblyError
@@ -96,10 +97,16 @@ DAMAGED = ("cannot be read", "where its header says", "does not say which breast
 MISSING = ("missing", "has no film", "No such file")
 
 
+@cache
+def cards() -> dict[str, Card]:
+    """The cards of the project, read once."""
+    return load_cards()
+
+
 def sources_of(miniature: Miniature) -> list[Source]:
     """The sources of a data set: one, and two of MIMIC-IV."""
     module = importlib.import_module(f"qoq_lib.data.sources.{miniature.module}")
-    covered = load_cards()[miniature.dataset].datasets
+    covered = cards()[miniature.dataset].datasets
     return [source for source in module.SOURCES if source.name in covered]
 
 
@@ -114,12 +121,12 @@ def on_disk(miniature: Miniature, root: Path) -> list[Source]:
 
 def test_they_are_the_data_sets_that_have_a_card() -> None:
     assert len(MINIATURES) == 32
-    assert {one.dataset for one in MINIATURES} == set(load_cards()) - {"phantom"}
+    assert {one.dataset for one in MINIATURES} == set(cards()) - {"phantom"}
 
 
 @pytest.mark.parametrize("miniature", MINIATURES, ids=lambda one: one.dataset)
 def test_a_source_agrees_with_its_card(miniature: Miniature) -> None:
-    card = load_cards()[miniature.dataset]
+    card = cards()[miniature.dataset]
     sources = sources_of(miniature)
     assert len(sources) == len(card.datasets)
     for source in sources:

@@ -17,6 +17,7 @@ import pandas as pd
 
 from qoq_lib.data.sources.source import Box, SourceError, inside
 
+_DAMAGE = (OSError, ValueError, EOFError, zlib.error, BadZipFile)  # pandas' are ValueErrors
 _MAX_UNPACKED, _PART = 2**31, 2**20  # bytes; no table that is read whole comes near
 
 Row = Mapping[str, str]
@@ -148,13 +149,7 @@ def read_table(path: Path, renamed: Mapping[str, str] | None = None) -> list[Row
     try:
         _check_unpacked(path)
         frame = _READERS.get(path.suffix, _read_csv)(path)
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        zlib.error,
-        BadZipFile,
-    ) as error:  # pandas' own errors are ValueErrors
+    except _DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SourceError(
             f"The table {path} cannot be read ({reason}): save it as comma-separated text."
