@@ -129,6 +129,24 @@ def test_a_patient_of_the_test_films_is_in_the_test_stays(root: Path, tmp_path: 
     assert assembly.duplicates == []  # a film alone and in a stay is no copy
 
 
+def test_each_data_base_may_lie_on_another_disk_but_no_file_of_it(
+    root: Path, tmp_path: Path
+) -> None:
+    data_root = tmp_path / "data"
+    for part in LENGTH.parts:
+        (data_root / part).parent.mkdir(parents=True)
+        (data_root / part).symlink_to(root / part)
+    assert set(listed(LENGTH, data_root)) == set(listed(LENGTH, root))
+    films = data_root / "chest_xray" / "mimic_cxr"
+    films.unlink()
+    shutil.copytree(root / "chest_xray" / "mimic_cxr", films)
+    film = next(films.rglob("*-pa.jpg"))
+    film.rename(tmp_path / "elsewhere.jpg")
+    film.symlink_to(tmp_path / "elsewhere.jpg")
+    with pytest.raises(SourceError, match="is a link out of its folder"):
+        listed(LENGTH, data_root)
+
+
 def test_missing_and_damaged_files_are_refused_by_name(
     root: Path, tmp_path: Path, assembled: tuple[Assembly, list[dict]]
 ) -> None:

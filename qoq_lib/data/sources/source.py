@@ -95,7 +95,8 @@ class Source:
     the folder holds (a subset of the data set): such records are counted, not refused. ``task`` is
     what is asked. ``cohort`` names the hospital register its patients are numbered in, where
     several sources share one (a patient is then on one side in all of them). ``window`` is the
-    level and the width, in Hounsfield units, in which CT slices are shown in grey.
+    level and the width, in Hounsfield units, in which CT slices are shown in grey. ``parts`` are
+    folders below ``folder`` that hold a data set of their own each, and may each be a link.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Source:
     cohort: str = ""
     missing: Literal["refuse", "skip"] = "refuse"
     window: Window | None = None
+    parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a declaration that no row could satisfy."""
@@ -143,11 +145,12 @@ class Source:
         root = Path(data_root) / self.folder
         if not root.is_dir():
             raise SourceError(f"The folder of {self.name}, {root}, is missing: check data_root.")
-        home, real_folder = root.resolve(), cache(Path.resolve)  # most files share few folders
+        homes = [(root / part).resolve() for part in (".", *self.parts)]
+        real_folder = cache(Path.resolve)  # most files share few folders
         for record in chain.from_iterable(reader(self, root) for reader in self.readers):
             for file in record.files:
                 real = file.resolve() if file.is_symlink() else real_folder(file.parent)
-                if not real.is_relative_to(home):
+                if not any(map(real.is_relative_to, homes)):
                     raise SourceError(
                         f"{file} of {self.name} is a link out of its folder, to {real}: copy the "
                         "files there."
