@@ -133,7 +133,7 @@ def test_each_data_base_may_lie_on_another_disk_but_no_file_of_it(
     root: Path, tmp_path: Path
 ) -> None:
     data_root = tmp_path / "data"
-    for part in LENGTH.parts:
+    for part in LENGTH.parts.values():
         (data_root / part).parent.mkdir(parents=True)
         (data_root / part).symlink_to(root / part)
     assert set(listed(LENGTH, data_root)) == set(listed(LENGTH, root))

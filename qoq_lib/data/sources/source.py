@@ -5,7 +5,7 @@ signal. Opening, refusing and splitting are the same for all sources and live in
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -96,7 +96,8 @@ class Source:
     what is asked. ``cohort`` names the hospital register its patients are numbered in, where
     several sources share one (a patient is then on one side in all of them). ``window`` is the
     level and the width, in Hounsfield units, in which CT slices are shown in grey. ``parts`` are
-    folders below ``folder`` that hold a data set of their own each, and may each be a link.
+    several downloads that are read as one: the name of each, and its folder below the data root,
+    which may be a link.
     """
 
     name: str
@@ -109,7 +110,7 @@ class Source:
     cohort: str = ""
     missing: Literal["refuse", "skip"] = "refuse"
     window: Window | None = None
-    parts: tuple[str, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a declaration that no row could satisfy."""
@@ -145,7 +146,8 @@ class Source:
         root = Path(data_root) / self.folder
         if not root.is_dir():
             raise SourceError(f"The folder of {self.name}, {root}, is missing: check data_root.")
-        homes = [(root / part).resolve() for part in (".", *self.parts)]
+        parts = (Path(data_root) / part for part in self.parts.values())
+        homes = [home.resolve() for home in (root, *parts)]
         real_folder = cache(Path.resolve)  # most files share few folders
         for record in chain.from_iterable(reader(self, root) for reader in self.readers):
             for file in record.files:
