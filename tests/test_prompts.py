@@ -6,7 +6,7 @@ from typing import Any, get_args
 import pytest
 from miniatures import table_tree
 
-from qoq_lib.data.listing import Listed, list_records
+from qoq_lib.data.listing import Listed
 from qoq_lib.data.making import made_phantom, made_row
 from qoq_lib.data.phantom.rows import phantom_cases
 from qoq_lib.data.prompts import (
@@ -19,7 +19,7 @@ from qoq_lib.data.prompts import (
 )
 from qoq_lib.data.shards import Made
 from qoq_lib.data.sources.own import own_source
-from qoq_lib.data.storage import Assembly
+from qoq_lib.data.sources.source import Record
 from qoq_lib.domains import DOMAIN_NAMES
 
 
@@ -63,7 +63,8 @@ def test_sex_and_age_are_told_as_far_as_they_are_known(
 def test_rows_tell_the_patient_only_when_asked_to(tmp_path: Path) -> None:
     lines = ["1.png,a,F,63", "2.png,b,,"]
     source = own_source(table_tree(tmp_path, lines, "file,label,sex,age"), "ct", "labels.csv")
-    listed = list_records([source], tmp_path, Assembly(source="test", seed=0))
+    records = (one for one in source.records(tmp_path) if isinstance(one, Record))
+    listed = [Listed(source, record, hashes=(), masks=()) for record in records]
     usual, told = (questions(listed, demographics=choice) for choice in (False, True))
     assert told == [f"Patient: female, 63 years.\n{usual[0]}", usual[1]]
     assert not any("Patient" in question for question in usual)
