@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from qoq_lib.data.assemble import OnError, assemble_sources, load_assembled
+from qoq_lib.data.assemble import assemble_sources, load_assembled
 from qoq_lib.data.sources.source import Source
 from qoq_lib.data.storage import Assembly
 
@@ -44,11 +44,9 @@ def same_bytes(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
 
 
-def assembled(
-    source: Source, root: Path, out: Path, on_error: OnError = "skip"
-) -> tuple[Assembly, dict[str, dict]]:
-    """The assembly of one source below ``root``, and its rows by the record's id."""
-    assembly = assemble_sources([source], root, out, name=source.name, on_error=on_error)
+def assembled(source: Source, root: Path, out: Path) -> tuple[Assembly, dict[str, dict]]:
+    """One source below ``root``, assembled without what is damaged; its rows by record id."""
+    assembly = assemble_sources([source], root, out, name=source.name, on_error="skip")
     return assembly, {row["id"].removeprefix(f"{source.name}/"): row for row in rows_of(out)}
 
 

@@ -7,7 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from miniatures import class_tree, draw, rows_of, same_bytes, table_tree
 
+from qoq_lib.answers import read_answer
 from qoq_lib.data.assemble import assemble, assemble_sources, load_assembled
+from qoq_lib.data.prompts import boxed
 from qoq_lib.data.sources.folder_per_class import FolderPerClass
 from qoq_lib.data.sources.folder_table import FolderTable
 from qoq_lib.data.sources.source import Source, SourceError
@@ -196,6 +198,22 @@ def test_wrong_requests_are_one_sentence_each(tmp_path: Path) -> None:
 
 
 def test_labels_that_cannot_be_answered_are_refused() -> None:
-    for options in (("a",), ("a", "a"), ("a", "b, c"), ("a", " ")):
-        with pytest.raises(SourceError):
+    for options, expected in (
+        (("a",), "at least two"),
+        (("a", "a"), "two different"),
+        (("a", " "), "label ' ' cannot be told"),
+        (("a", "b{"), r"label 'b\{' cannot be told"),
+        (("a", "b\nc"), "cannot be told"),
+        (("nevus", "Nevus"), "cannot be told"),  # answers are read whatever their case
+        (("a", "b", "a, b"), "label 'a, b' cannot be told"),  # both, or the third?
+    ):
+        with pytest.raises(SourceError, match=expected):
             Source("s", "ct", "none", options, (FolderPerClass(),))
+
+
+def test_a_label_with_a_comma_is_one_label(tmp_path: Path) -> None:
+    lines = [f"{n}.png,{('bleeding, acute', 'none')[n % 2]!r},p{n}" for n in range(20)]
+    root = table_tree(tmp_path / "mine", [line.replace("'", '"') for line in lines])
+    assemble("folder", tmp_path / "out", data_root=root, domain="ct", table="labels.csv")
+    row = next(row for row in rows_of(tmp_path / "out") if row["answers"] != ["none"])
+    assert read_answer(boxed(row["answers"]), row["options"]).labels == ("bleeding, acute",)

@@ -83,7 +83,7 @@ def test_a_balanced_phantom_is_smaller_only_in_training(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"rule": "even"}, "balance is 'even': use one of natural"),
+        ({"rule": "even"}, "balance is 'even': use natural, domain, class, or a number above 0"),
         ({"rule": "temperature", "temperature": 0.0}, "use one above 0"),
         ({"cap": 0}, "use 1 or more"),
     ],
@@ -91,3 +91,10 @@ def test_a_balanced_phantom_is_smaller_only_in_training(tmp_path: Path) -> None:
 def test_what_has_no_meaning_is_refused(arguments: dict, sentence: str) -> None:
     with pytest.raises(BalanceError, match=sentence):
         Balance(**arguments)
+
+
+def test_a_number_is_read_as_a_temperature() -> None:
+    assert Balance.read("0.5", cap=9) == Balance("temperature", 0.5, 9)
+    assert Balance.read("class") == Balance("class")
+    with pytest.raises(BalanceError, match="or a number above 0"):
+        Balance.read("-1")

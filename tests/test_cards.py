@@ -57,6 +57,11 @@ def test_a_card_has_the_headings_in_order_and_says_what_is_not_reported() -> Non
                 assert re.search(rf"^- {subgroup}: \S", body, re.MULTILINE), path.name
 
 
+def test_a_card_says_what_is_done_with_the_data_here(cards: dict[str, Card]) -> None:
+    for name in set(cards) - {"phantom"}:
+        assert "Here: " in cards[name].sections["Preprocessing"], name
+
+
 def test_the_release_of_every_card_is_the_one_expected(cards: dict[str, Card]) -> None:
     for name, card in cards.items():
         shared = {what: getattr(card.release, what) for what in SHARED}

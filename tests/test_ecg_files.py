@@ -76,6 +76,19 @@ def test_a_header_whose_record_name_has_an_extension(
     np.testing.assert_allclose(ecg.signal, millivolts, atol=1e-6)
 
 
+@pytest.mark.parametrize(("rate_hz", "samples"), [(257, 1000), (500, 700), (1000, 33_000)])
+def test_other_rates_and_lengths_are_read_as_they_are(
+    tmp_path: Path, rate_hz: int, samples: int
+) -> None:
+    signal = np.round(np.random.default_rng(1).normal(0, 0.5, (12, samples)), 3)
+    record = write_mat(tmp_path, signal, "/mv")
+    header = record.with_suffix(".hea")
+    header.write_text(header.read_text().replace("r1 12 500", f"r1 12 {rate_hz}", 1))
+    ecg = read_ecg(record)
+    assert ecg.rate_hz == rate_hz
+    np.testing.assert_allclose(ecg.signal, signal, atol=1e-6)
+
+
 def test_microvolts_become_millivolts_and_other_units_are_refused(
     tmp_path: Path, millivolts: np.ndarray
 ) -> None:

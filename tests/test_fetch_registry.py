@@ -9,6 +9,7 @@ from qoq_lib.data.fetch import FetchError, access_table, fetch, registry
 from qoq_lib.data.fetch.ledger import Ledger, Received
 from qoq_lib.data.fetch.origins import ByHand, Files, Kaggle, PhysioNet
 from qoq_lib.data.fetch.remote import shown
+from qoq_lib.data.sources import multimodal
 from qoq_lib.data.sources.source import Source
 
 
@@ -37,7 +38,7 @@ def test_the_access_table_says_what_is_needed_and_where_to_put_it(tmp_path: Path
 
 def test_every_card_has_an_origin_that_fits_its_access() -> None:
     cards = load_cards()
-    parts = {part for folders in registry.PARTS.values() for part in folders}
+    parts = {part for source in multimodal.SOURCES for part in source.parts}
     assert set(registry.ORIGINS) == set(cards) - {"phantom"} | parts
     for name in set(cards) - {"phantom"}:
         ways, access = registry.ORIGINS[name], cards[name].access

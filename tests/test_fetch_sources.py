@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -273,14 +274,12 @@ def test_what_must_be_done_by_hand_is_said_until_it_is_done(
 
 
 def test_downloads_that_sources_share_are_fetched_once(
-    server: FileServer, project: dict[str, bytes], declare: Declare, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    server: FileServer, project: dict[str, bytes], declare: Declare, tmp_path: Path
+) -> None:
     chest = declare("mimic_cxr", PhysioNet("p", "1.0", only=("records/*",)))
     stays = declare("mimic_iv", PhysioNet("p", "1.0", only=("a.csv",)))
     parts = {"mimic_iv": "tables", "mimic_cxr": "mimic_cxr"}
-    monkeypatch.setitem(registry.PARTS, "mimic_iv", parts)
-    done: list[Fetched] = fetch([chest, stays], tmp_path)
+    done: list[Fetched] = fetch([chest, replace(stays, parts=parts)], tmp_path)
     assert [(one.name, one.sources) for one in done] == [
         ("mimic_cxr", ("mimic_cxr", "mimic_iv")), ("mimic_iv", ("mimic_iv",)),
     ]  # fmt: skip

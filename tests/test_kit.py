@@ -8,7 +8,9 @@ import pytest
 from datasets import DatasetDict, Image, List
 
 from qoq_lib.data.assemble import Assembly, assemble, load_assembled
+from qoq_lib.data.cards import load_cards
 from qoq_lib.data.example import check_rows
+from qoq_lib.data.sources import mri, pathology, ultrasound
 from qoq_lib.data.sources.kit import KIT, mias_box, mias_patient
 from qoq_lib.domains import DOMAIN_NAMES
 
@@ -44,6 +46,19 @@ def undecoded(data: DatasetDict) -> DatasetDict:
 
 def test_there_is_one_source_per_domain() -> None:
     assert tuple(source.domain for source in KIT) == DOMAIN_NAMES
+
+
+def test_subsets_of_data_sets_of_the_paper_are_theirs_and_the_others_have_no_card() -> None:
+    cards = load_cards()
+    known = {source.name: source for source in KIT if source.name in cards}
+    assert set(known) == {"busi", "brain_tumor", "lc25000"}
+    for name, source in known.items():
+        assert (source.domain, source.license) == (cards[name].domain, cards[name].license)
+        of_the_paper = next(
+            one for one in (*ultrasound.SOURCES, *mri.SOURCES, *pathology.SOURCES)
+            if one.name == name
+        )  # fmt: skip
+        assert set(source.options) <= set(of_the_paper.options)
 
 
 def test_every_domain_is_in_train_validation_and_test(

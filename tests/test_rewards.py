@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from qoq_lib.boxes import box_iou
 from qoq_lib.training.rewards import (
     PRESETS,
     RewardError,
     attainable,
-    box_iou,
     lesion_overlap,
     matched_iou,
     reward_functions,

@@ -2,25 +2,16 @@
 
 import gzip
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 from miniatures import table_tree
 
-from qoq_lib.data.cards import load_card
-from qoq_lib.data.sources import chest_xray, dermoscopy, mammography
+from qoq_lib.data.sources import tables
 from qoq_lib.data.sources.agreement import agreed_boxes, by_majority
 from qoq_lib.data.sources.folder_table import FolderTable
 from qoq_lib.data.sources.source import Record, Source, SourceError
 from qoq_lib.data.sources.tables import Join, joined, read_table
-
-SOURCES = (*chest_xray.SOURCES, *mammography.SOURCES, *dermoscopy.SOURCES)
-
-
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
-def test_a_source_agrees_with_its_card(source: Source) -> None:
-    card = load_card(source.name)
-    assert (card.domain, card.license) == (source.domain, source.license)
-    assert source.folder == f"{source.domain}/{source.name}"
 
 
 def listed(reader: FolderTable, root: Path) -> list[Record]:
@@ -37,6 +28,25 @@ def test_a_compressed_table_reads_as_the_plain_one(tmp_path: Path) -> None:
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(text)[:-9])
     with pytest.raises(SourceError, match=r"t\.csv\.gz cannot be read"):
         read_table(tmp_path / "t.csv.gz")
+
+
+@pytest.mark.parametrize("suffix", [".csv.gz", ".xlsx"])
+def test_a_packed_table_that_is_a_bomb_or_damaged_is_refused(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"t{suffix}"
+    text = b"name,label\n" + b"a,b\n" * 100_000
+    if suffix == ".xlsx":
+        with ZipFile(path, "w", ZIP_DEFLATED) as archive:
+            archive.writestr("xl/worksheets/sheet1.xml", text)
+    else:
+        path.write_bytes(gzip.compress(text))
+    monkeypatch.setattr(tables, "_MAX_UNPACKED", 200_000)
+    with pytest.raises(SourceError, match=r"cannot be read \(it unpacks to more than 200000 bytes"):
+        read_table(path)
+    path.write_bytes(path.read_bytes()[:100] + b"x" * 50)
+    with pytest.raises(SourceError, match="cannot be read"):
+        read_table(path)
 
 
 def test_a_spreadsheet_reads_as_text(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_mimic_cxr_keeps_its_split_patients_and_certain_findings(tmp_path: Path)
         "d5": ["Edema", "Support Devices"],
     }
     assert [rows[name]["split"] for name in ("d1", "d4", "d5")] == ["train", "validation", "test"]
-    assert rows["d1"]["patient_id"] == rows["d2"]["patient_id"] == "mimic_cxr/10000032"
+    assert rows["d1"]["patient_id"] == rows["d2"]["patient_id"] == "mimic/10000032"
     # d3 has an uncertain finding only, d8 a study without labels.
     assert assembly.unlabelled == {"mimic_cxr": 2}
     assert [refusal.record[-6:] for refusal in assembly.refused] == ["d7.jpg", "d6.jpg"]

@@ -15,7 +15,6 @@ from qoq_lib.data import readers
 from qoq_lib.data.example import check_rows
 from qoq_lib.data.sources.ct import SOURCES
 from qoq_lib.data.sources.source import Record, SourceError, Unreadable
-from qoq_lib.data.storage import AssemblyError
 
 SOURCE = {source.name: source for source in SOURCES}
 LIBRARIES = ("nibabel", "SimpleITK")
@@ -64,8 +63,6 @@ def test_rows_are_whole_and_what_cannot_be_read_is_named(
         assert any(one.record.startswith(start) for start in refused)
     assert len({one.record.split("/e")[0] for one in assembly.refused}) == len(refused)
     assert all(Path(one.record).stem in one.reason for one in assembly.refused)
-    with pytest.raises(AssemblyError, match=r"records are refused, more than 1 %"):
-        assembled(source, tmp_path, tmp_path / "strict", on_error="stop")
 
 
 def test_slices_with_bleeding_have_its_mask_and_both_windows(tmp_path: Path) -> None:
@@ -189,10 +186,10 @@ def test_slices_of_kits_go_through_the_tumour_and_only_it_is_boxed(tmp_path: Pat
     assert len(row["images"]) == 4 and row["boxes"] == [[6, 5, 12, 8]]
     assert np.asarray(row["mask"])[5:8, 6:12].all()
     shown = np.asarray(row["images"][0])
-    voxels = ct.hounsfield(1, 20)[5]  # the tumour is on slices 5 to 8; level 40, width 400
-    assert np.array_equal(shown == 255, voxels >= 240) and np.array_equal(
-        shown == 0, voxels <= -160
-    )
+    black = ct.hounsfield(1, 20)[5] <= -160  # the tumour is on slices 5 to 8; level 40, width 400
+    black[5:8, 6:12] = False
+    assert np.array_equal(shown == 255, np.asarray(row["mask"]) > 0)
+    assert np.array_equal(shown == 0, black)
 
 
 @needs_volumes

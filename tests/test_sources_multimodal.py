@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 from layouts import multimodal as layout
 from layouts.ecg import heartbeat
-from miniatures import rows_of
+from layouts.films import table
+from miniatures import one_side_each, rows_of
 
 from qoq_lib.data.assemble import Assembly, assemble_sources
 from qoq_lib.data.cards import load_card
 from qoq_lib.data.example import check_rows
-from qoq_lib.data.sources.folder_per_class import FolderPerClass
+from qoq_lib.data.sources.chest_xray import FINDINGS
+from qoq_lib.data.sources.chest_xray import SOURCES as CHEST_XRAYS
 from qoq_lib.data.sources.multimodal import SOURCES
 from qoq_lib.data.sources.source import Record, Source, SourceError
 from qoq_lib.data.storage import AssemblyError
 
 LENGTH, ENDING = SOURCES
+MIMIC_CXR = CHEST_XRAYS[0]
 NO_WINDOW = {"20000025", "20000026", "20000027", "20000030"}
 
 
@@ -105,23 +108,43 @@ def test_a_patient_is_on_one_side_in_every_source_of_the_cohort(
 
 
 def test_a_patient_of_the_test_films_is_in_the_test_stays(root: Path, tmp_path: Path) -> None:
-    film = next((root / "chest_xray" / "mimic_cxr").rglob("p10000003/*/*-pa.jpg"))
-    copy = root / "films" / "test" / "normal" / "p10000003.jpg"
-    copy.parent.mkdir(parents=True)
-    copy.write_bytes(film.read_bytes()[:-2] + b"\xff\xd9\n")  # another file of that patient
-    films = Source(
-        name="films",
-        domain="chest_xray",
-        license="none",
-        options=("normal", "other"),
-        readers=(FolderPerClass(patient=r"p(\d+)\.jpg"),),
-        folder="films",
-        cohort="mimic",
-    )
-    assemble_sources([films, LENGTH], root, tmp_path / "out", name="test", on_error="skip")
+    """MIMIC-CXR itself, whose official test part holds one film of a patient with two stays."""
+    folder = root / "chest_xray" / "mimic_cxr"
+    films = {path: path.parts[-3][1:] for path in sorted(folder.rglob("*-pa.jpg"))}
+    parts = {patient: "test" if patient == "10000003" else "train" for patient in films.values()}
+    studies = {path: path.parent.name[1:] for path in films}
+    listed = [f"{file.stem},{studies[file]},{who},{parts[who]}" for file, who in films.items()]
+    table(folder / "mimic-cxr-2.0.0-split.csv.gz", "dicom_id,study_id,subject_id,split", *listed)
+    labels = ["1.0" + "," * (len(FINDINGS) - 1), "," * (len(FINDINGS) - 2) + "1.0,"]
+    lines = [f"{study},{labels[n % 2]}" for n, study in enumerate(studies.values())]
+    columns = f"study_id,{','.join(FINDINGS)}"
+    table(folder / "mimic-cxr-2.0.0-chexpert.csv.gz", columns, *lines)
+    sources = [MIMIC_CXR, LENGTH]
+    assembly = assemble_sources(sources, root, tmp_path / "out", name="test", on_error="skip")
     rows = rows_of(tmp_path / "out")
     of_patient = [row for row in rows if row["patient_id"] == "mimic/10000003"]
-    assert len(of_patient) == 3 and {row["split"] for row in of_patient} == {"test"}
+    assert {row["dataset"] for row in of_patient} == {source.name for source in sources}
+    assert len(of_patient) == 4 and {row["split"] for row in of_patient} == {"test"}
+    assert one_side_each(rows)
+    assert assembly.duplicates == []  # a film alone and in a stay is no copy
+
+
+def test_each_data_base_may_lie_on_another_disk_but_no_file_of_it(
+    root: Path, tmp_path: Path
+) -> None:
+    data_root = tmp_path / "data"
+    for part in LENGTH.parts.values():
+        (data_root / part).parent.mkdir(parents=True)
+        (data_root / part).symlink_to(root / part)
+    assert set(listed(LENGTH, data_root)) == set(listed(LENGTH, root))
+    films = data_root / "chest_xray" / "mimic_cxr"
+    films.unlink()
+    shutil.copytree(root / "chest_xray" / "mimic_cxr", films)
+    film = next(films.rglob("*-pa.jpg"))
+    film.rename(tmp_path / "elsewhere.jpg")
+    film.symlink_to(tmp_path / "elsewhere.jpg")
+    with pytest.raises(SourceError, match="is a link out of its folder"):
+        listed(LENGTH, data_root)
 
 
 def test_missing_and_damaged_files_are_refused_by_name(

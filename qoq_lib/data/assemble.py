@@ -53,6 +53,7 @@ def assemble(
     seed: int = 0,
     difficulty: float = 0.0,
     balance: Balance = EVERYTHING,
+    demographics: bool = False,
     on_error: OnError = "stop",
     embed: bool = True,
     workers: int = 1,
@@ -64,7 +65,8 @@ def assemble(
     a folder per class, or ``table``, a CSV with the columns file and label), or data sets of the
     paper below ``data_root``: ``"all"``, of one ``domain`` if that is given, or their names.
 
-    ``balance`` thins out the training rows. ``on_error="stop"`` stops when more than 1 % of the
+    ``balance`` thins out the training rows. ``demographics`` puts sex and age, where known, before
+    the question. ``on_error="stop"`` stops when more than 1 % of the
     records are refused, ``"skip"`` goes on. ``embed=False`` stores the paths of JPEG and PNG files
     in place of their bytes: a smaller table, which breaks when they move. ``workers`` processes
     read and write. The leak report is printed.
@@ -73,13 +75,16 @@ def assemble(
     assembly then stays as it was.
     """
     if sources == "phantom":
-        return _assemble_phantom(Path(out), rows, seed, difficulty, balance, workers)
+        make = partial(made_phantom, seed=seed, difficulty=difficulty, demographics=demographics)
+        cases = phantom_cases(rows, seed, difficulty)
+        return _assemble_phantom(Path(out), cases, seed, balance, make, workers)
     return assemble_sources(
         *_declared(sources, data_root, domain, table),
         out,
         name=sources,
         seed=seed,
         balance=balance,
+        demographics=demographics,
         on_error=on_error,
         embed=embed,
         workers=workers,
@@ -108,6 +113,7 @@ def assemble_sources(
     name: str,
     seed: int = 0,
     balance: Balance = EVERYTHING,
+    demographics: bool = False,
     on_error: OnError = "stop",
     embed: bool = True,
     workers: int = 1,
@@ -124,19 +130,18 @@ def assemble_sources(
         assembly.duplicates = duplicates_of(listed, cases)
         splits = assign_splits(cases, seed)
         shards = _shards(assembly, listed, splits, balance, _kind_of_record)
-        make = partial(made_row, seed=seed, embed=embed)
+        make = partial(made_row, seed=seed, embed=embed, demographics=demographics)
         return _write(assembly, folder, shards, make, workers, (total, on_error))
 
 
 def _assemble_phantom(
-    out: Path, rows: int, seed: int, difficulty: float, balance: Balance, workers: int
+    out: Path, cases: Sequence[Case], seed: int, balance: Balance, make: Maker, workers: int
 ) -> Assembly:
     assembly = Assembly(sources="phantom", seed=seed)
     with new_folder(out) as folder:
-        cases = phantom_cases(rows, seed, difficulty)
-        shards = _shards(assembly, cases, [one.split for one in cases], balance, _kind_of_case)
-        make = partial(made_phantom, seed=seed, difficulty=difficulty)
-        return _write(assembly, folder, shards, make, workers, (rows, "stop"))
+        splits = [case.split for case in cases]
+        shards = _shards(assembly, cases, splits, balance, _kind_of_case)
+        return _write(assembly, folder, shards, make, workers, (len(cases), "stop"))
 
 
 def _shards(

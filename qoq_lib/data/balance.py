@@ -38,10 +38,20 @@ class Balance:
     temperature: float = 2.0
     cap: int | None = None
 
+    @classmethod
+    def read(cls, text: str, cap: int | None = None) -> "Balance":
+        """From ``natural``, ``domain``, ``class``, or a number, which is the temperature."""
+        try:
+            return cls("temperature", float(text), cap)
+        except ValueError:
+            return cls(text, cap=cap)  # type: ignore[arg-type]
+
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
         if self.rule not in RULES:
-            raise BalanceError(f"balance is {self.rule!r}: use one of {', '.join(RULES)}.")
+            raise BalanceError(
+                f"balance is {self.rule!r}: use natural, domain, class, or a number above 0."
+            )
         if not self.temperature > 0:
             raise BalanceError(f"The balance temperature is {self.temperature}: use one above 0.")
         if self.cap is not None and self.cap < 1:

@@ -10,7 +10,7 @@ from qoq_lib.data.example import FEATURES
 from qoq_lib.data.listing import Listed
 from qoq_lib.data.phantom.plan import Case
 from qoq_lib.data.phantom.rows import phantom_row
-from qoq_lib.data.prompts import shuffled, task_question
+from qoq_lib.data.prompts import shuffled, task_question, with_patient
 from qoq_lib.data.readers import (
     MediaError,
     StoredImage,
@@ -26,13 +26,19 @@ from qoq_lib.data.shards import Made, Refusal
 from qoq_lib.data.sources.source import Record
 
 
-def made_row(one: Listed, split: str, *, seed: int, embed: bool) -> Made | Refusal:
-    """The row of a record, or why one of its files cannot be used."""
+def made_row(
+    one: Listed, split: str, *, seed: int, embed: bool, demographics: bool = False
+) -> Made | Refusal:
+    """The row of a record, or why one of its files cannot be used.
+
+    ``demographics`` says whether its question tells the patient's sex and age.
+    """
     try:
         files = _images(one)
         row = _row(one, split, seed) | _ecg_fields(one.record) | _image_fields(one, files, embed)
     except MediaError as error:
         return Refusal(one.source.name, one.record.record_id, str(error))
+    row = with_patient(row) if demographics else row
     return Made(row, look_of(files[0][0].image) if files else None)
 
 
@@ -86,8 +92,11 @@ def _image_fields(
     }
 
 
-def made_phantom(case: Case, split: str, *, seed: int, difficulty: float) -> Made:
-    """The row of a case of the phantom."""
+def made_phantom(
+    case: Case, split: str, *, seed: int, difficulty: float, demographics: bool = False
+) -> Made:
+    """The row of a case of the phantom; ``demographics`` as in ``made_row``."""
     row = phantom_row(case, seed, difficulty)
+    row = with_patient(row) if demographics else row
     first = row["images"][:1]
     return Made(row, look_of(Image.open(io.BytesIO(first[0]["bytes"]))) if first else None)

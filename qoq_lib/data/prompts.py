@@ -42,6 +42,8 @@ ANSWER_FORMAT: dict[AnswerStyle, str] = {
 }
 
 
+_SEXES = {"F": "female", "M": "male"}
+
 SYSTEM_TURN = {"role": "system", "content": "You are a helpful assistant."}
 """Qwen2.5-VL's default system turn, which its published checkpoints were trained with."""
 
@@ -54,6 +56,18 @@ def task_question(task: Task, domain: str, options: list[str]) -> str:
 def shuffled(options: list[str], seed: int, row_id: str) -> list[str]:
     """The options in an order that depends on ``seed`` and ``row_id`` alone."""
     return random.Random(f"{seed}/{row_id}").sample(options, len(options))
+
+
+def with_patient(row: Mapping[str, Any]) -> dict[str, Any]:
+    """``row`` with sex and age before its question, as far as they are known.
+
+    ``Patient: female, 63 years.``; age in completed years. A choice of the assembly, so that
+    training, evaluation and published traces all have the question that was asked.
+    """
+    known = [_SEXES[row["sex"]]] if row["sex"] in _SEXES else []
+    known += [] if row["age_years"] is None else [f"{int(row['age_years'])} years"]
+    patient = f"Patient: {', '.join(known)}.\n" if known else ""
+    return {**row, "question": patient + row["question"]}
 
 
 def user_text(question: str, report: str | None, style: AnswerStyle) -> str:

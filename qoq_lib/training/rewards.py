@@ -16,6 +16,7 @@ from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
 from qoq_lib.answers import Answer, last_boxed, prose, read_answer
+from qoq_lib.boxes import box_areas, box_iou
 from qoq_lib.runs import OneSentenceError
 
 FULL_LENGTH = 600  # characters from which the length component is 1, as in the released code
@@ -118,15 +119,6 @@ def lesion_overlap(predicted: Sequence[Sequence[float]], row: Row) -> np.ndarray
     return np.stack(overlaps, axis=1) if overlaps else np.empty((len(boxes), 0))
 
 
-def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Pairwise IoU of boxes n x 4 and m x 4 ``[x1, y1, x2, y2]``, as n x m."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    both = np.clip(high - low, 0, None).prod(-1)
-    union = _areas(first)[:, None] + _areas(second)[None, :] - both
-    return both / np.maximum(union, 1e-9)
-
-
 def mask_iou(boxes: np.ndarray, lesion: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
     """IoU of boxes n x 4 with one lesion, n; exact also for boxes that cut through pixels.
 
@@ -135,7 +127,7 @@ def mask_iou(boxes: np.ndarray, lesion: np.ndarray, corner: tuple[int, int]) -> 
     columns = _coverage(boxes[:, 0], boxes[:, 2], corner[0], lesion.shape[1])
     rows = _coverage(boxes[:, 1], boxes[:, 3], corner[1], lesion.shape[0])
     both = ((rows @ lesion) * columns).sum(axis=1)
-    return both / (_areas(boxes) + lesion.sum() - both)
+    return both / (box_areas(boxes) + lesion.sum() - both)
 
 
 def lesions(mask: Any) -> list[tuple[np.ndarray, tuple[int, int]]]:
@@ -244,10 +236,6 @@ def _closes_reasoning(text: str) -> bool:
 def _ends_with_box(text: str) -> bool:
     """Whether nothing follows the final box: else a policy that never stops loses nothing."""
     return text.rstrip(" \n.$").endswith(f"\\boxed{{{last_boxed(text)}}}")
-
-
-def _areas(boxes: np.ndarray) -> np.ndarray:
-    return np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(-1)
 
 
 def _coverage(low: np.ndarray, high: np.ndarray, start: int, count: int) -> np.ndarray:

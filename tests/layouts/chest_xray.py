@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from layouts.films import film, noise, picture, table, truncate
+import numpy as np
+from layouts.films import film, lesioned, noise, picture, table, truncate
 
 ALPHABETICAL = (
     "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Enlarged Cardiomediastinum",
@@ -21,6 +22,8 @@ VINDR_COLUMNS = (
     "Pleural thickening", "Pneumothorax", "Pulmonary fibrosis", "Rib fracture", "Other lesion",
     "COPD", "Lung tumor", "Pneumonia", "Tuberculosis", "Other diseases", "No finding",
 )  # fmt: skip
+VINDR_LESIONS = {"f1": [np.s_[3:9, 2:8]], "b4": [np.s_[1:10, 2:10]], "t2": [np.s_[1:7, 1:6]]}
+"""Where the lesions are that most readers of VinDr-CXR, or the consensus, saw."""
 
 
 def _marks(columns: tuple[str, ...], **marks: str) -> str:
@@ -126,7 +129,7 @@ def vindr_cxr(data_root: Path) -> Path:
     )
     for seed, image in enumerate([*read, "t1", "t2"]):
         part = "test" if image in ("t1", "t2") else "train"
-        film(root / part / f"{image}.dicom", noise(200 + seed))
+        film(root / part / f"{image}.dicom", lesioned(200 + seed, *VINDR_LESIONS.get(image, ())))
     truncate(root / "train/c5.dicom")
     (root / "train/a6.dicom").unlink()
     return data_root

@@ -9,10 +9,12 @@ import math
 from pathlib import Path
 
 import numpy as np
-from layouts.films import noise, picture, table, truncate
+from layouts.films import lesioned, noise, picture, table, truncate
 from layouts.volumes import ct_slice, metaimage, nifti
 
 SIDE = 16
+NODULES = ((1, 30, 7, np.s_[4:9, 6:12]), (2, 35, 4, np.s_[11:14, 2:5]))
+"""Radiologist, slice of the middle, half of the height, and place in a slice, in scan 1 of LNDb."""
 
 
 def lndb(root: Path) -> list[str]:
@@ -21,21 +23,24 @@ def lndb(root: Path) -> list[str]:
     """
     depths = {1: 60, 2: 48, **dict.fromkeys((*range(3, 13), 100), 30)}
     for number, depth in depths.items():
-        voxels = np.random.default_rng(number).integers(-900, 200, (depth, SIDE, SIDE))
+        voxels = np.random.default_rng(number).integers(-1000, -600, (depth, SIDE, SIDE))
+        for _, middle, half, place in NODULES if number == 1 else ():
+            voxels[(slice(middle - half, middle + half + 1), *place)] = 100
         path = root / f"data/LNDb-{number:04d}.mhd"
         metaimage(path, voxels.astype(np.int16), lowest=-100.0, upwards=number != 2)
     lines = [
         _mark(1, radiologist=1, finding=1, slice_number=30, diameter=14),
-        _mark(1, radiologist=2, finding=3, slice_number=31, diameter=8),
+        _mark(1, radiologist=2, finding=3, slice_number=35, diameter=8),
         _mark(1, radiologist=2, finding=4, slice_number=5, diameter=4, nodule=0),
         _mark(2, radiologist=1, finding=1, slice_number=40, diameter=2),
         *(_mark(number, 1, 1, slice_number=9, diameter=4, nodule=0) for number in range(3, 13)),
     ]
     table(root / "trainNodules.csv", "LNDbID,RadID,FindingID,x,y,z,Nodule,Volume,Text", *lines)
-    for radiologist, label, middle, half in ((1, 1, 30, 7), (2, 3, 31, 4)):
+    for radiologist, middle, half, place in NODULES:
         mask = np.zeros((60, SIDE, SIDE), dtype=np.uint8)
-        mask[middle - half : middle + half + 1, 4:9, 6:12] = label
-        metaimage(root / f"masks/LNDb-0001_rad{radiologist}.mhd", mask, lowest=-100.0)
+        mask[(slice(middle - half, middle + half + 1), *place)] = radiologist
+        path = root / f"masks/LNDb-0001_rad{radiologist}.mhd"
+        metaimage(path, mask, lowest=-100.0, upwards=radiologist != 2)
     (root / "data/LNDb-0004.mhd").unlink()
     (root / "data/LNDb-0005.mhd").write_text("ObjectType = Image\nNDims = 3\n")
     return ["LNDb-0004", "LNDb-0005"]
@@ -71,12 +76,13 @@ def kits23(root: Path) -> list[str]:
     cases = []
     for number in range(12):
         case = f"case_{number:05d}"
-        nifti(root / f"dataset/{case}/imaging.nii.gz", hounsfield(number, 20))
         mask = np.zeros((20, SIDE, SIDE), dtype=np.int16)
         mask[2:18, 3:13, 3:13] = 1
         mask[5:9, 5:8, 6:12] = 2
         mask[12:15, 9:11, 9:11] = 3
         nifti(root / f"dataset/{case}/segmentation.nii.gz", mask)
+        bright = np.where(mask == 2, 400, np.minimum(hounsfield(number, 20), 0))
+        nifti(root / f"dataset/{case}/imaging.nii.gz", bright)
         malignant = None if number == 11 else number % 3 > 0
         cases.append(
             {
@@ -101,13 +107,12 @@ def hemorrhage(root: Path) -> list[str]:
     for patient in range(49, 59):
         folder = root / f"Patients_CT/{patient:03d}"
         for number in range(1, 5):
-            for window in ("brain", "bone"):
-                seed = 1000 * patient + 10 * number + (window == "bone")
-                picture(folder / window / f"{number}.jpg", noise(seed, (24, 20)))
-            bleeds = patient % 2 == 0 and number in (2, 3)
+            seed, bleeds = 1000 * patient + 10 * number, patient % 2 == 0 and number in (2, 3)
+            blood = lesioned(seed, *([np.s_[8:16, 8:16]] if bleeds else []), shape=(24, 20))
+            picture(folder / f"brain/{number}.jpg", blood)
+            picture(folder / f"bone/{number}.jpg", noise(seed + 1, (24, 20)))
             if bleeds:
-                mask = np.zeros((24, 20), dtype=np.uint8)
-                mask[8:16, 8:16] = 255
+                mask = np.uint8(255) * (blood == 255)
                 picture(folder / f"brain/{number}_HGE_Seg.jpg", mask)
             lines.append(f"{patient},{number},0,{int(bleeds)},0,0,0,{int(not bleeds)},0")
     header = (

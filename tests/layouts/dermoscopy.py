@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from layouts.films import noise, picture, table, truncate
+from layouts.films import lesioned, noise, picture, table, truncate
 
 ISIC2020_COLUMNS = (
     "image_name,patient_id,sex,age_approx,anatom_site_general_challenge,diagnosis,"
@@ -15,6 +15,8 @@ PAD_COLUMNS = (
     "skin_cancer_history,cancer_history,has_piped_water,has_sewage_system,fitspatrick,region,"
     "diameter_1,diameter_2,diagnostic,itch,grew,hurt,changed,bleed,elevation,img_id,biopsed"
 )
+OUTLINED = np.s_[2:6, 4:9]
+"""What the outlines of HAM10000 enclose."""
 
 
 def isic2020(data_root: Path) -> Path:
@@ -44,13 +46,14 @@ def ham10000(data_root: Path) -> Path:
         marks = ("1.0" if number % 7 == column else "0.0" for column in range(7))
         truth.append(f"{name},{','.join(marks)}")
         lesions.append(f"{name},HAM_{number % 21:07d},histopathology")
-        picture(root / "ISIC2018_Task3_Training_Input" / f"{name}.jpg", noise(600 + number))
+        pixels = lesioned(600 + number, *([OUTLINED] if number < 3 else []))
+        picture(root / "ISIC2018_Task3_Training_Input" / f"{name}.jpg", pixels)
     folder = root / "ISIC2018_Task3_Training_GroundTruth"
     table(folder / f"{folder.name}.csv", "image," + ",".join(HAM_CLASSES), *truth)
     groupings = root / "ISIC2018_Task3_Training_LesionGroupings.csv"
     table(groupings, "image,lesion_id,diagnosis_confirm_type", *lesions)
     outline = np.zeros((12, 16), dtype=np.uint8)
-    outline[2:6, 4:9] = 255
+    outline[OUTLINED] = 255
     for name in names[:3]:
         mask = root / "ISIC2018_Task1_Training_GroundTruth" / f"{name}_segmentation.png"
         picture(mask, outline)

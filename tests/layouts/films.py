@@ -21,6 +21,18 @@ def noise(seed: int, shape: tuple[int, int] = (12, 16)) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, shape, dtype=np.uint8)
 
 
+Place = tuple[slice, slice]
+"""Rows and columns of a part of a picture."""
+
+
+def lesioned(seed: int, *places: Place, shape: tuple[int, int] = (12, 16)) -> np.ndarray:
+    """Dark noise with lesions as bright as can be."""
+    pixels = noise(seed, shape) // 4
+    for place in places:
+        pixels[place] = 255
+    return pixels
+
+
 def picture(path: Path, pixels: np.ndarray) -> None:
     """A JPEG or PNG, by the name of ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from layouts.films import film, noise, table, truncate
+from layouts.films import film, lesioned, noise, table, truncate
 
 VINDR_LEVEL = (
     "study_id,series_id,image_id,laterality,view_position,height,width,breast_birads,breast_density"
@@ -17,6 +17,8 @@ METADATA = (
     "Study Description,Study Date,Series Description,Manufacturer,Modality,SOP Class Name,"
     "SOP Class UID,Number of Images,File Size,File Location,Download Timestamp"
 )
+MASSES = np.s_[3:9, 2:8], np.s_[1:4, 10:12]
+"""Where the masses of view L1 of study a of VinDr-Mammo are."""
 
 
 def vindr_mammo(data_root: Path) -> Path:
@@ -35,7 +37,9 @@ def vindr_mammo(data_root: Path) -> Path:
             boxes = {"aL1": ("2,3,8,9", "9.5,1,12,4")}.get(f"{study}{view}", (",,,",))
             kind = "['No Finding']" if boxes == (",,,",) else "['Mass']"
             findings += [f"{level},{kind},BI-RADS {birads},{box},{split}" for box in boxes]
-            film(root / "images" / study / f"{study}{view}.dicom", noise(800 + 4 * seed + number))
+            masses = MASSES if f"{study}{view}" == "aL1" else ()
+            pixels = lesioned(800 + 4 * seed + number, *masses)
+            film(root / "images" / study / f"{study}{view}.dicom", pixels)
     table(root / "breast-level_annotations.csv", f"{VINDR_LEVEL},split", *levels)
     table(
         root / "finding_annotations.csv",
@@ -94,9 +98,10 @@ def _cbis_line(
     subject = f"{kind.title()}-{'Training' if part == 'train' else 'Test'}_{patient}_LEFT_CC"
     whole = _series(root, subject, "full mammogram images", series)
     drawn = _series(root, f"{subject}_{lesion}", "ROI mask images", series)
-    film(whole / "1-1.dcm", noise(sum(map(ord, subject))))
+    places = [np.s_[2:5, 5 * number : 5 * number + 3] for number in range(1, lesion + 1)]
+    film(whole / "1-1.dcm", lesioned(sum(map(ord, subject)), *places))
     mask = np.zeros((12, 16), dtype=np.uint8)
-    mask[2:5, 5 * lesion : 5 * lesion + 3] = 255
+    mask[places[-1]] = 255
     crop_first = lesion == 1  # the order of mask and cut-out changes
     film(drawn / f"1-{1 + crop_first}.dcm", mask)
     film(drawn / f"1-{2 - crop_first}.dcm", noise(lesion, (4, 4)))

@@ -7,10 +7,12 @@ Every function writes one data set below ``root`` and returns the records that m
 from pathlib import Path
 
 import numpy as np
-from layouts.films import noise, picture, table, truncate
-from layouts.volumes import video
+from layouts.films import Place, lesioned, picture, table, truncate
+from layouts.volumes import film_strip, video
 
 FRAMES, SIDE = 8, 32
+SHAPE = (20, 24)
+LEFT, RIGHT = np.s_[3:9, 4:11], np.s_[3:9, 14:21]
 
 
 def busi(root: Path) -> list[str]:
@@ -18,9 +20,12 @@ def busi(root: Path) -> list[str]:
     for seed, name in enumerate(("benign", "malignant", "normal")):
         for number in range(1, 13):
             stem = root / f"Dataset_BUSI_with_GT/{name}/{name} ({number})"
-            picture(stem.with_suffix(".png"), noise(100 * seed + number, (20, 24)))
-            picture(stem.with_name(f"{stem.name}_mask.png"), _mask(name != "normal", 4))
-    picture(root / "Dataset_BUSI_with_GT/benign/benign (2)_mask_1.png", _mask(True, 14))
+            places = () if name == "normal" else (LEFT,)
+            if (name, number) == ("benign", 2):
+                places = (LEFT, RIGHT)
+                picture(stem.with_name(f"{stem.name}_mask_1.png"), _mask(RIGHT))
+            picture(stem.with_suffix(".png"), lesioned(100 * seed + number, *places, shape=SHAPE))
+            picture(stem.with_name(f"{stem.name}_mask.png"), _mask(*places[:1]))
     truncate(root / "Dataset_BUSI_with_GT/malignant/malignant (3).png")
     (root / "Dataset_BUSI_with_GT/benign/benign (5).png").unlink()
     (root / "Dataset_BUSI_with_GT/normal/normal (7)_mask.png").unlink()
@@ -85,7 +90,7 @@ def echonet_dynamic(root: Path) -> list[str]:
     listed, traced = [], []
     for number in range(10):
         name = f"0X{number:016X}"
-        video(root / f"Videos/{name}.avi", number, FRAMES, SIDE)
+        film_strip(root / f"Videos/{name}.avi", _heart(number))
         side = "TEST" if number > 7 else "VAL" if number == 7 else "TRAIN"
         listed.append(f"{name},55.2,24.1,53.8,{SIDE},{SIDE},50,{FRAMES},{side}")
         for frame in (1, 5) if number < 9 else ():
@@ -101,8 +106,16 @@ def echonet_dynamic(root: Path) -> list[str]:
     return [f"0X000000000000000{number}/{frame}" for number in (1, 3) for frame in (1, 5)]
 
 
-def _mask(lesion: bool, left: int) -> np.ndarray:
-    mask = np.zeros((20, 24), dtype=np.uint8)
-    if lesion:
-        mask[3:9, left : left + 7] = 255
+def _mask(*places: Place) -> np.ndarray:
+    mask = np.zeros(SHAPE, dtype=np.uint8)
+    for place in places:
+        mask[place] = 255
     return mask
+
+
+def _heart(number: int) -> np.ndarray:
+    """Dark frames in which what is traced in frames 1 and 5 is bright."""
+    frames = np.random.default_rng(number).integers(0, 60, (FRAMES, SIDE, SIDE), dtype=np.uint8)
+    for frame in (1, 5):
+        frames[frame, 4:27, 9 + frame : 25] = 255
+    return frames

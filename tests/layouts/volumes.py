@@ -77,18 +77,28 @@ def ct_slice(path: Path, hounsfield: np.ndarray) -> None:
 
 
 def video(path: Path, seed: int, frames: int = 8, side: int = 32) -> None:
-    """A grey video, MP4 or AVI by its name; bytes that no test may decode where PyAV is missing."""
+    """A grey video of noise."""
+    noise = np.random.default_rng(seed).integers(0, 255, (frames, side, side), dtype=np.uint8)
+    film_strip(path, noise)
+
+
+def film_strip(path: Path, frames: np.ndarray) -> None:
+    """A grey video of ``frames``, time x height x width, MP4 or AVI by its name.
+
+    Bytes that no test may decode where PyAV is missing.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not HAS_VIDEOS:
-        path.write_bytes(b"video %d" % seed * 9)
+        path.write_bytes(b"video" + frames.tobytes())
         return
     import av
 
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
-        stream.width = stream.height = side
+        stream.height, stream.width = frames.shape[1:]
         stream.pix_fmt = "yuv420p"
-        for pixels in np.random.default_rng(seed).integers(0, 255, (frames, side, side, 1)):
-            grey = np.repeat(pixels, 3, axis=2).astype(np.uint8)
+        stream.bit_rate = 4_000_000  # so that edges stay where they are
+        for pixels in frames:
+            grey = np.repeat(pixels[:, :, None], 3, axis=2)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
         container.mux(stream.encode())

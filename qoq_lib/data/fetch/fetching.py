@@ -12,7 +12,7 @@ from qoq_lib.data.fetch.errors import AccessError, FetchError
 from qoq_lib.data.fetch.ledger import Ledger
 from qoq_lib.data.fetch.logins import PHYSIONET_HOST, physionet_login
 from qoq_lib.data.fetch.origins import ByHand, Origin, PhysioNet
-from qoq_lib.data.fetch.registry import ORIGINS, PARTS
+from qoq_lib.data.fetch.registry import ORIGINS
 from qoq_lib.data.fetch.steps import Place, carry_out
 from qoq_lib.data.fetch.transfers import Transfers
 from qoq_lib.data.sources.source import Source
@@ -129,7 +129,7 @@ def _downloads(sources: Sequence[Source]) -> list[_Download]:
     found: dict[str, _Download] = {}
     for source in sources:
         card = _card(source)
-        for name, folder in PARTS.get(card.name, {card.name: source.folder}).items():
+        for name, folder in (source.parts or {card.name: source.folder}).items():
             earlier = found[name].sources if name in found else ()
             found[name] = _Download(name, folder, card, (*earlier, source.name))
     return list(found.values())

@@ -201,13 +201,4 @@ ORIGINS: dict[str, tuple[Origin, ...]] = {
     ),
     "mimic_iv_ecg": (PhysioNet("mimic-iv-ecg", "1.0", "credentialed"),),
 }
-"""By name: that of the source's data card, or of a part in ``PARTS``."""
-
-PARTS: dict[str, dict[str, str]] = {
-    "mimic_iv": {
-        "mimic_iv": "multimodal/mimic_iv",
-        "mimic_iv_ecg": "ecg/mimic_iv_ecg",
-        "mimic_cxr": "chest_xray/mimic_cxr",
-    }
-}
-"""Data sets that are read from several downloads, and the folder of each below the data root."""
+"""By name: that of the source's data card, or of one of its ``parts``."""

@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Sequence
 from statistics import median
 
+import numpy as np
+
+from qoq_lib.boxes import box_iou
 from qoq_lib.data.sources.source import Box
 
 SAME_PLACE = 0.5
@@ -30,22 +33,14 @@ def agreed_boxes(drawn: Sequence[tuple[str, Box]], readers: int) -> tuple[Box, .
     """
     places: list[list[tuple[str, Box]]] = []
     for reader, box in drawn:
-        same = (place for place in places if _iou(place[0][1], box) >= SAME_PLACE)
-        place = next(same, None)
+        firsts = np.array([place[0][1] for place in places]).reshape(-1, 4)
+        same = np.flatnonzero(box_iou(firsts, np.array([box])) >= SAME_PLACE)
+        place = places[same[0]] if same.size else None
         if place is None:
             places.append(place := [])
         place.append((reader, box))
     agreed = [place for place in places if 2 * len({reader for reader, _ in place}) > readers]
     return tuple(_median_box([box for _, box in place]) for place in agreed)
-
-
-def _iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes, 0 to 1."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    both = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - shared
-    return shared / both if both > 0 else 0.0
 
 
 def _median_box(boxes: Sequence[Box]) -> Box:

@@ -31,6 +31,7 @@ _MIMIC_CXR = Source(
     folder="chest_xray/mimic_cxr",
     license="PhysioNet Credentialed Health Data License 1.5.0",
     options=FINDINGS,
+    cohort="mimic",  # the patients of MIMIC-IV
     readers=(
         FolderTable(
             table="mimic-cxr-2.0.0-split.csv.gz",

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from qoq_lib.data.readers import IMAGE_SUFFIXES, suffix_of
-from qoq_lib.data.sources.source import Record, Source, as_split
+from qoq_lib.data.sources.source import Record, Source, SourceError, as_split
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,9 @@ class FolderPerClass:
     official split of what is found. With ``mask``, an ending such as ``"_mask"``, the files
     ``<stem>_mask`` and ``<stem>_mask_<number>`` are the masks of ``<stem>``, and every image has
     one.
+
+    A class without a file is an error, but in a declared subset: without a table nothing else tells
+    that a part of the data set is missing.
     """
 
     labels: Mapping[str, str | None] | None = None
@@ -35,6 +38,7 @@ class FolderPerClass:
     def __call__(self, source: Source, root: Path) -> Iterator[Record]:
         """Yield the records of ``source`` under ``root`` in the order of their paths."""
         files = class_files(root, source.domain, self.files)
+        self._check_classes(source, root, files)
         masks = self._masks(files)
         taken = set(chain.from_iterable(masks.values()))
         for file in sorted({*masks, *files} - taken):
@@ -50,6 +54,16 @@ class FolderPerClass:
                 ecg=file if is_ecg else None,
                 masks=self._masks_of(file, masks),
                 split=as_split(self.split or file.relative_to(root).parts[0]),
+            )
+
+    def _check_classes(self, source: Source, root: Path, files: Sequence[Path]) -> None:
+        labels = self.labels or dict.fromkeys(source.options, "")
+        wanted = {folder for folder, answer in labels.items() if answer is not None}
+        lacking = sorted(wanted - {file.parent.name for file in files})
+        if lacking and source.missing == "refuse":
+            raise SourceError(
+                f"{source.name}: no file of the class folder {lacking[0]!r} is below {root} "
+                f"({self.files}): it is missing, fetch it."
             )
 
     def _masks(self, files: Sequence[Path]) -> dict[Path, list[Path]]:

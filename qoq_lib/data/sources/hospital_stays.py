@@ -34,23 +34,20 @@ _EVENT_COLUMNS = ("subject_id", "itemid", "charttime", "storetime", "valuenum", 
 
 @dataclass(frozen=True)
 class HospitalStays:
-    """Stays of the tables below ``ehr`` with ECGs below ``ecg`` and X-rays below ``chest_xray``.
+    """The stays of MIMIC-IV that have an ECG and an X-ray.
 
-    The folders lie below the root and hold MIMIC-IV (``hosp/``, ``icu/``), MIMIC-IV-ECG and
-    MIMIC-CXR-JPG as PhysioNet distributes them. ``outcome`` gives the answer of each stay, missing
+    The source's parts ``mimic_iv`` (``hosp/``, ``icu/``), ``mimic_iv_ecg`` and ``mimic_cxr`` (the
+    JPEGs) are as PhysioNet distributes them. ``outcome`` gives the answer of each stay, missing
     where it has none, from a table with the columns of ``hosp/admissions`` and times as such. Of
     several ECGs or X-rays in a window the first is taken.
     """
 
-    ehr: str
-    ecg: str
-    chest_xray: str
     outcome: Callable[[pd.DataFrame], pd.Series]
 
     def __call__(self, source: Source, root: Path) -> Iterator[Record]:
         """Yield the records of ``source`` in the order of their admission numbers."""
-        folders = (self.ehr, self.ecg, self.chest_xray)
-        ehr, ecg, film = (inside(root, folder, source.name) for folder in folders)
+        names = ("mimic_iv", "mimic_iv_ecg", "mimic_cxr")
+        ehr, ecg, film = (inside(root, source.parts[name], source.name) for name in names)
         stays = _stays(ehr)
         stays["answer"] = self.outcome(stays)
         for first in (_first_ecg(ecg, stays), _first_film(film, stays)):

@@ -1,5 +1,8 @@
 """The clinical kit: small subsets of nine public data sets, one per domain, in their own layouts.
 
+Three are subsets of data sets of the paper (BUSI, Brain Tumor, LC25000) and keep their names: the
+same patients and one card. The others have no card, so nothing of them is shared.
+
 The tables list more than the folders hold, so a listed file that is not there is counted and not
 refused. What is left out on purpose: free text that names the diagnosis (clinical notes of the
 chest X-rays, captions of the ultrasounds), the chest X-ray boxes (lungs, not lesions) and IDRiD's
@@ -15,6 +18,7 @@ from qoq_lib.data.sources.mri import BRAIN_TUMOR
 from qoq_lib.data.sources.pathology import LUNG
 from qoq_lib.data.sources.source import Box, Source
 from qoq_lib.data.sources.tables import Row
+from qoq_lib.data.sources.ultrasound import BUSI
 from qoq_lib.data.sources.wfdb_header import WfdbHeader
 
 _MIAS_SIDE = 1024.0
@@ -182,14 +186,7 @@ _FUNDUS = Source(
     readers=(_idrid("a", "Training", "train"), _idrid("b", "Testing", "test")),
 )
 
-_ULTRASOUND = Source(
-    name="busi",
-    domain="ultrasound",
-    folder="ultrasound/busi/Dataset_BUSI_with_GT",
-    license="not stated",
-    options=("benign", "malignant", "normal"),
-    readers=(FolderPerClass(),),
-)
+_ULTRASOUND = replace(BUSI, readers=(FolderPerClass(),))  # a copy without the masks
 
 _PATHOLOGY = Source(
     name="lc25000",

@@ -13,6 +13,12 @@ from qoq_lib.data.sources.hospital_stays import WINDOW, HospitalStays
 from qoq_lib.data.sources.source import Source
 from qoq_lib.domains import MULTIMODAL
 
+_DATA_BASES = {
+    "mimic_iv": "multimodal/mimic_iv",
+    "mimic_iv_ecg": "ecg/mimic_iv_ecg",
+    "mimic_cxr": "chest_xray/mimic_cxr",
+}
+
 STAYS = ("0-4 days", "5-8 days", "9-12 days", "more than 12 days")
 ENDINGS = ("death or hospice", "neither")
 
@@ -41,11 +47,8 @@ def _mimic_iv(
         task=task,
         options=options,
         cohort="mimic",
-        readers=(
-            HospitalStays(
-                "multimodal/mimic_iv", "ecg/mimic_iv_ecg", "chest_xray/mimic_cxr", outcome
-            ),
-        ),
+        parts=_DATA_BASES,
+        readers=(HospitalStays(outcome),),
     )
 
 

@@ -5,14 +5,15 @@ signal. Opening, refusing and splitting are the same for all sources and live in
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
+from qoq_lib.answers import read_answer
 from qoq_lib.data.frames import Window
-from qoq_lib.data.prompts import Task
+from qoq_lib.data.prompts import Task, boxed
 from qoq_lib.data.readers import Crop
 from qoq_lib.domains import DOMAINS
 from qoq_lib.runs import OneSentenceError
@@ -94,7 +95,9 @@ class Source:
     the folder holds (a subset of the data set): such records are counted, not refused. ``task`` is
     what is asked. ``cohort`` names the hospital register its patients are numbered in, where
     several sources share one (a patient is then on one side in all of them). ``window`` is the
-    level and the width, in Hounsfield units, in which CT slices are shown in grey.
+    level and the width, in Hounsfield units, in which CT slices are shown in grey. ``parts`` are
+    several downloads that are read as one: the name of each, and its folder below the data root,
+    which may be a link.
     """
 
     name: str
@@ -107,6 +110,7 @@ class Source:
     cohort: str = ""
     missing: Literal["refuse", "skip"] = "refuse"
     window: Window | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a declaration that no row could satisfy."""
@@ -122,10 +126,16 @@ class Source:
                 f"{list(self.options)}."
             )
         for option in self.options:
-            if not option.strip() or any(mark in option for mark in ",{}\n"):
+            others = [other for other in self.options if other != option]
+            answer = boxed([option])
+            if (
+                "\n" in option
+                or read_answer(answer, self.options).labels != (option,)
+                or read_answer(answer, others).valid
+            ):
                 raise SourceError(
-                    f"Source {self.name!r}: the label {option!r} cannot stand in \\boxed{{}}; "
-                    "labels have no commas, braces or line breaks and are not empty."
+                    f"Source {self.name!r}: the label {option!r} cannot be told from other answers "
+                    "in \\boxed{}: rename it, without line breaks or braces."
                 )
 
     def records(self, data_root: Path) -> Iterator[Record | Unreadable]:
@@ -136,11 +146,13 @@ class Source:
         root = Path(data_root) / self.folder
         if not root.is_dir():
             raise SourceError(f"The folder of {self.name}, {root}, is missing: check data_root.")
-        home, real_folder = root.resolve(), cache(Path.resolve)  # most files share few folders
+        parts = (Path(data_root) / part for part in self.parts.values())
+        homes = [home.resolve() for home in (root, *parts)]
+        real_folder = cache(Path.resolve)  # most files share few folders
         for record in chain.from_iterable(reader(self, root) for reader in self.readers):
             for file in record.files:
                 real = file.resolve() if file.is_symlink() else real_folder(file.parent)
-                if not real.is_relative_to(home):
+                if not any(map(real.is_relative_to, homes)):
                     raise SourceError(
                         f"{file} of {self.name} is a link out of its folder, to {real}: copy the "
                         "files there."

@@ -4,15 +4,21 @@ A line is kept as a tuple of cells beside one shared index of columns, because t
 have hundreds of thousands of lines.
 """
 
+import gzip
 import json
 import math
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import pandas as pd
 
 from qoq_lib.data.sources.source import Box, SourceError, inside
+
+_DAMAGE = (OSError, ValueError, EOFError, zlib.error, BadZipFile)  # pandas' are ValueErrors
+_MAX_UNPACKED, _PART = 2**31, 2**20  # bytes; no table that is read whole comes near
 
 Row = Mapping[str, str]
 """One line of a table: stripped column name to stripped cell, empty where the cell is."""
@@ -141,8 +147,9 @@ def read_table(path: Path, renamed: Mapping[str, str] | None = None) -> list[Row
     if not path.is_file():
         raise SourceError(f"The table {path} is missing: put it there or check data_root.")
     try:
+        _check_unpacked(path)
         frame = _READERS.get(path.suffix, _read_csv)(path)
-    except (OSError, ValueError, EOFError) as error:  # pandas' own errors are ValueErrors
+    except _DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SourceError(
             f"The table {path} cannot be read ({reason}): save it as comma-separated text."
@@ -156,6 +163,20 @@ def read_table(path: Path, renamed: Mapping[str, str] | None = None) -> list[Row
         _Line(columns, tuple(same.setdefault(cell, cell) for cell in map(str.strip, cells)))
         for cells in frame.itertuples(index=False, name=None)
     ]
+
+
+def _check_unpacked(path: Path) -> None:
+    """``ValueError`` where a packed table is a bomb: found by unpacking it, not by what it says."""
+    unpacked = 0
+    if path.suffix == ".gz":
+        with gzip.open(path) as stream:
+            while (part := stream.read(_PART)) and unpacked <= _MAX_UNPACKED:
+                unpacked += len(part)
+    elif path.suffix == ".xlsx":
+        with ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > _MAX_UNPACKED:
+        raise ValueError(f"it unpacks to more than {_MAX_UNPACKED} bytes")
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

@@ -64,7 +64,7 @@ def _traced_frames(source: Source, root: Path) -> Iterator[Record]:
             )
 
 
-_BUSI = Source(
+BUSI = Source(
     name="busi",
     domain="ultrasound",
     folder="ultrasound/busi/Dataset_BUSI_with_GT",
@@ -134,5 +134,5 @@ _ECHONET = Source(
     readers=(_traced_frames,),
 )
 
-SOURCES: tuple[Source, ...] = (_BUSI, _COVID_BLUES, _COVID_US, _ECHONET)
+SOURCES: tuple[Source, ...] = (BUSI, _COVID_BLUES, _COVID_US, _ECHONET)
 """The four ultrasound data sets, in the order of the paper's table."""
