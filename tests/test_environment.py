@@ -63,8 +63,9 @@ GPU = read_lock(ROOT / "requirements" / "gpu.txt")
 
 
 def test_the_locks_meet_pyproject() -> None:
-    assert broken(PROJECT["dependencies"] + EXTRAS["dev"], CPU) == []
-    assert broken(PROJECT["dependencies"] + EXTRAS["dev"] + EXTRAS["gpu"], GPU) == []
+    assert broken(PROJECT["dependencies"] + EXTRAS["dev"] + EXTRAS["data"], CPU) == []
+    extras = EXTRAS["dev"] + EXTRAS["data"] + EXTRAS["gpu"]
+    assert broken(PROJECT["dependencies"] + extras, GPU) == []
 
 
 @pytest.mark.parametrize("pins", [CPU, GPU], ids=["cpu", "gpu"])
