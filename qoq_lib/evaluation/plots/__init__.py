@@ -11,9 +11,10 @@ from qoq_lib.evaluation.plots.scores import confusion, domain_bars
 from qoq_lib.evaluation.plots.theme import PlotError, use_theme
 from qoq_lib.evaluation.plots.training import (
     alignment_loss,
-    domain_rewards,
+    reward_by,
     reward_curves,
     signal_share,
+    temperatures,
     training_health,
 )
 
@@ -27,10 +28,11 @@ __all__ = [
     "contact_sheet",
     "count_chart",
     "domain_bars",
-    "domain_rewards",
     "ecg_strip",
+    "reward_by",
     "reward_curves",
     "signal_share",
+    "temperatures",
     "training_health",
     "use_theme",
 ]
