@@ -34,9 +34,11 @@ MEASURES = {
     "format": Measure("Format", "reward, unweighted", "rollouts", "reward_format"),
     "length": Measure("Length", "reward, unweighted", "rollouts", "reward_length"),
     "correct": Measure("Correct rollouts", "share of rollouts", "rollouts", "correct"),
-    "without_signal": Measure("Without signal", "share of groups", "groups", "without_signal"),
-    "all_correct": Measure("of these: all correct", "share of groups", "groups", "all_correct"),
-    "none_correct": Measure("of these: none correct", "share of groups", "groups", "none_correct"),
+    "without_signal": Measure(
+        "Equal rewards: no signal", "share of groups", "groups", "without_signal"
+    ),
+    "all_correct": Measure("Of these, all correct", "share of groups", "groups", "all_correct"),
+    "none_correct": Measure("Of these, none correct", "share of groups", "groups", "none_correct"),
     "entropy": Measure("Entropy of the policy", "nats a token", "log", "entropy"),
     "kl": Measure("KL to the reference policy", "nats a token", "log", "kl"),
     "clipped": Measure("Clipped tokens", "share of tokens", "log", "clip_ratio/region_mean"),
@@ -59,7 +61,10 @@ class Part:
 
 
 def parts(runs: Sequence[TrainingRun], by: By) -> list[Part]:
-    """The domains, or the data sets, that the runs asked about, in the domains' order."""
+    """The domains, or the data sets, that the runs asked about, in the domains' order.
+
+    A data set has its own name in the title where its domain has several.
+    """
     pairs = pd.concat([run.rollouts[["domain", "dataset"]] for run in runs]).drop_duplicates()
     names = domain_order(list(pairs["domain"]))
     if by == "domain":

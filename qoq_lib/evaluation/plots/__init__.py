@@ -10,6 +10,7 @@ from qoq_lib.evaluation.plots.media import answer_regions, case_sheet, contact_s
 from qoq_lib.evaluation.plots.scores import confusion, domain_bars
 from qoq_lib.evaluation.plots.theme import PlotError, use_theme
 from qoq_lib.evaluation.plots.training import (
+    HEALTH,
     alignment_loss,
     reward_by,
     reward_curves,
@@ -19,6 +20,7 @@ from qoq_lib.evaluation.plots.training import (
 )
 
 __all__ = [
+    "HEALTH",
     "PlotError",
     "alignment_loss",
     "answer_regions",

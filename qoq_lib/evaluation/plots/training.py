@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
 from qoq_lib.evaluation.curves import (
     MEASURES,
@@ -30,6 +30,7 @@ from qoq_lib.evaluation.plots.theme import (
     panels,
     step_axis,
     titled,
+    wrapped,
 )
 from qoq_lib.evaluation.training_runs import TrainingRun, arms
 
@@ -86,7 +87,7 @@ def reward_by(
             axis.plot(everyone.index, everyone["mean"], color=FAINT, linewidth=1.2)
         _lines(axis, runs, measure, window, part.where, part.colour)
         count = sum(len(rows_of(run.rollouts, part.where)) for run in runs)
-        axis.set_title(f"{part.title} (n = {count:,})")
+        axis.set_title(wrapped(f"{part.title} (n = {count:,})", 44, 2))
         _frame(axis, kind.is_share)
     for axis in axes:
         axis.set_xlabel("")
@@ -114,6 +115,9 @@ def temperatures(runs: Sequence[TrainingRun], window: int = 10) -> Figure:
         kind = MEASURES[name]
         axis.set(title=f"{kind.title} ({label})", ylabel=kind.unit)
         axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter(NullFormatter())
         step_axis(axis)
     legend_below(figure, axes[0], columns=5)
     return titled(figure, f"How advantages were scaled ({_caption(scaled, window)})")
@@ -124,7 +128,7 @@ def _measure_panels(
 ) -> Figure:
     absent = _refuse_missing(runs, names)
     shown = [name for name in names if name not in absent]
-    figure, axes = panels(len(shown), height=2.3)
+    figure, axes = panels(len(shown), columns=2 if len(shown) in (2, 4) else 3, height=2.3)
     for axis, name in zip(axes, shown, strict=True):
         kind = MEASURES[name]
         _lines(axis, runs, name, window, {}, INK)
@@ -181,7 +185,9 @@ def _frame(axis: Axes, is_share: bool) -> None:
     if is_share:
         top = max(axis.get_ylim()[1], 0.05)
         axis.set_ylim(-0.02 * top, top)
-        axis.yaxis.set_major_formatter(PercentFormatter(1))
+        axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    elif axis.dataLim.height == 0:  # else a flat line looks like one of five digits
+        axis.set_ylim(axis.dataLim.y0 - 0.02, axis.dataLim.y0 + 1)
 
 
 def _arm_legend(figure: Figure, axes: Sequence[Axes], runs: Sequence[TrainingRun]) -> None:
