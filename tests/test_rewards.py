@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from qoq_lib.runs import RunError
 from qoq_lib.training.rewards import (
     PRESETS,
     RewardError,

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from qoq_lib.evaluation.curves import (
     MEASURES,
@@ -88,10 +88,11 @@ def reward_by(
         _lines(axis, runs, measure, window, part.where, part.colour)
         count = sum(len(rows_of(run.rollouts, part.where)) for run in runs)
         axis.set_title(wrapped(f"{part.title} (n = {count:,})", 44, 2))
+    for place, axis in enumerate(axes, start=1):  # all are drawn: they share their limits
         _frame(axis, kind.is_share)
-    for axis in axes:
-        axis.set_xlabel("")
-    figure.supxlabel("optimiser step", fontsize=9)
+        if place + 3 <= len(axes):  # a panel stands below
+            axis.set_xlabel("")
+        axis.tick_params(labelbottom=place + 3 > len(axes))
     figure.supylabel(kind.unit, fontsize=9)
     _arm_legend(figure, axes, runs)
     grey = "" if everyone is None else "; grey: all together"
@@ -185,6 +186,7 @@ def _frame(axis: Axes, is_share: bool) -> None:
     if is_share:
         top = max(axis.get_ylim()[1], 0.05)
         axis.set_ylim(-0.02 * top, top)
+        axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     elif axis.dataLim.height == 0:  # else a flat line looks like one of five digits
         axis.set_ylim(axis.dataLim.y0 - 0.02, axis.dataLim.y0 + 1)
