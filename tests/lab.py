@@ -45,10 +45,10 @@ def jupyterlab(root: Path, folder: Path, runs: Path) -> Iterator[str]:
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(call, env=environment, stdout=log, stderr=log, cwd=folder)
         try:
-            yield f"http://127.0.0.1:{_port(server, folder)}/lab/tree/{{}}?token={token}"
+            yield f"http://127.0.0.1:{_port(server, folder)}/lab/tree/{{}}?reset&token={token}"
         finally:
-            server.terminate()
-            server.wait(timeout=30)
+            server.terminate()  # it ends its kernels first, a busy one after some seconds
+            server.wait(timeout=120)
 
 
 def _port(server: subprocess.Popen[bytes], folder: Path) -> int:
@@ -79,6 +79,8 @@ def chromium(profile: Path) -> Iterator[Any]:
         options.add_argument(f"--{switch}")
     opened = webdriver.Chrome(options=options, service=Service(executable_path=driver))
     opened.set_script_timeout(600)
+    # Lab acts on the notebook that has the focus, which no headless page gets by itself.
+    opened.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
     try:
         yield opened
     finally:
@@ -96,8 +98,8 @@ def run_all_cells(browser: Any, url: str) -> None:
     browser.set_window_size(WIDTH, HEIGHT)
     browser.get(url)
     ready = """
-        const panel = window.jupyterapp?.shell.currentWidget;
-        return panel?.sessionContext?.session?.kernel?.connectionStatus === 'connected';
+        const session = window.jupyterapp?.shell.currentWidget?.sessionContext?.session;
+        return session?.kernel?.connectionStatus === 'connected';
     """
     WebDriverWait(browser, 120).until(lambda page: page.execute_script(ready))
     said = browser.execute_async_script(
@@ -126,14 +128,22 @@ def show_whole_page(browser: Any, theme: str) -> None:
     shown = "return document.body.dataset.jpThemeLight"
     WebDriverWait(browser, 30).until(lambda page: page.execute_script(shown) == light)
     height = 0
-    while height != (height := _page_height(browser)):
+    while height != (height := _notebook_height(browser)):
         browser.set_window_size(WIDTH, min(height + 300, TALLEST))
         time.sleep(1)
+    assert height + 300 <= TALLEST, f"the notebook is {height} pixels long: Chromium cuts it off"
 
 
-def _page_height(browser: Any) -> int:
-    scroller = "document.querySelector('.jp-WindowedPanel-outer')"
-    return int(browser.execute_script(f"return {scroller}.scrollHeight"))
+def _notebook_height(browser: Any) -> int:
+    """Pixels from the top of the notebook to the end of its last cell."""
+    script = """
+        const page = window.jupyterapp.shell.currentWidget.node;
+        const pane = page.querySelector('.jp-WindowedPanel-outer');
+        pane.scrollTop = 0;
+        const cells = [...pane.querySelectorAll('.jp-Notebook-cell')];
+        return cells.at(-1).getBoundingClientRect().bottom - pane.getBoundingClientRect().top;
+    """
+    return int(browser.execute_script(script))
 
 
 def look(browser: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 // What a reader sees of the notebook that is open in JupyterLab; run by tests/lab.py.
-const areas = [...document.querySelectorAll('.jp-OutputArea-output')];
+const page = window.jupyterapp.shell.currentWidget.node;
+const areas = [...page.querySelectorAll('.jp-OutputArea-output')];
 const all = selector => areas.flatMap(area => [...area.querySelectorAll(selector)]);
 
 const channels = colour => colour.match(/[\d.]+/g).map(Number);
@@ -31,7 +32,7 @@ function corner(image) {
 const figures = all('img');
 const words = all('td, th, caption, pre, .jp-RenderedMarkdown p');
 const wide = areas.filter(area => area.scrollWidth > area.clientWidth + 1);
-const edge = document.querySelector('.jp-NotebookPanel').getBoundingClientRect().right;
+const edge = page.getBoundingClientRect().right;
 return {
   figures: figures.length,
   unloaded: figures.filter(image => !image.complete || image.naturalWidth === 0).length,

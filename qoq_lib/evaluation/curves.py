@@ -149,8 +149,8 @@ def gain_table(
     for part in [*parts(runs, by), Part("All", "", {})]:
         for label, members in arms(runs).items():
             ends = pd.DataFrame([_ends(run, measure, part.where) for run in members]).mean()
-            rows.append({by: part.title, "method": label, **ends})
-    table = pd.DataFrame(rows).set_index(by)
+            rows.append({"part": part.title, "method": label, **ends})
+    table = pd.DataFrame(rows).set_index("part").rename_axis(None)
     table["change"] = table["last"] - table["first"]
     return table.round({"rollouts": 0}).astype({"rollouts": int})
 
