@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from qoq_lib.evaluation.curves import (
     MEASURES,
@@ -27,6 +27,7 @@ from qoq_lib.evaluation.plots.theme import (
     SERIES,
     PlotError,
     legend_below,
+    log_axis,
     panels,
     step_axis,
     titled,
@@ -51,7 +52,8 @@ def alignment_loss(log: pd.DataFrame) -> Figure:
     for axis, phase in zip(axes, phases, strict=False):
         part = log[log["phase"] == phase]
         axis.plot(part["step"], part["loss"], color=INK)
-        axis.set(title=phase.capitalize(), ylabel="loss (nats)", yscale="log")
+        axis.set(title=phase.capitalize(), ylabel="loss (nats)")
+        log_axis(axis)
         step_axis(axis)
     return titled(figure, f"Alignment (n = {len(log)} readings, one every ten steps)")
 
@@ -115,10 +117,7 @@ def temperatures(runs: Sequence[TrainingRun], window: int = 10) -> Figure:
             _line(axis, band(members, name, window, part.where), part.title, color=part.colour)
         kind = MEASURES[name]
         axis.set(title=f"{kind.title} ({label})", ylabel=kind.unit)
-        axis.set_yscale("log")
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_formatter(NullFormatter())
+        log_axis(axis)
         step_axis(axis)
     legend_below(figure, axes[0], columns=5)
     return titled(figure, f"How advantages were scaled ({_caption(scaled, window)})")
