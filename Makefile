@@ -15,7 +15,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo cards test test-slow lint clean
+.PHONY: help setup demo cards test test-slow test-lab lint clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,10 +56,14 @@ lint: setup  ## ruff and mypy
 	$(BIN)/mypy
 
 test: lint  ## everything that CI runs
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "not slow"
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "not slow and not lab"
 
 test-slow: lint  ## all tests, those that take minutes included
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "not lab"
+
+test-lab: setup  ## run the analysis notebooks in JupyterLab in a headless Chromium, both themes
+	$(BIN)/python -m pip install --quiet --constraint requirements/cpu.txt --editable '.[lab]'
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m lab tests/test_lab.py
 
 clean:  ## remove the environment and caches; runs/ and data/ stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

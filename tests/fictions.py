@@ -6,6 +6,7 @@ import pandas as pd
 
 from qoq_lib.data.phantom import options
 from qoq_lib.evaluation.metrics import evaluate
+from qoq_lib.evaluation.training_runs import TrainingRun
 
 
 def rollouts(domains: tuple[str, ...] = ("ct", "ecg"), steps: int = 6, **columns: Any) -> Any:
@@ -15,10 +16,18 @@ def rollouts(domains: tuple[str, ...] = ("ct", "ecg"), steps: int = 6, **columns
         for domain in domains:
             for sample in range(4):
                 right = domain == "ct" and (step >= 4 or sample == 0)
-                rows.append({"step": step, "id": f"{domain}/{step}", "domain": domain} | columns)
+                rows.append({"step": step, "id": f"{domain}/{step}", "domain": domain})
                 rows[-1] |= {"sample": sample, "correct": right, "reward": float(right)}
                 rows[-1] |= {"reward_accuracy": float(right), "reward_format": 1.0}
+                rows[-1] |= {"dataset": f"set_{domain}"} | columns
     return pd.DataFrame(rows)
+
+
+def training(run_id: str = "run", method: str = "drpo", seed: int = 0, **facts: Any) -> TrainingRun:
+    """A finished training of the rollouts above, whose entropy halves in six logged steps."""
+    log = pd.DataFrame({"step": range(1, 7), "entropy": [1.0, 0.9, 0.8, 0.7, 0.6, 0.5]})
+    told = {"rollouts": rollouts(), "log": log, "status": "completed"} | facts
+    return TrainingRun(run_id, method, seed, **told)
 
 
 def predictions(domains: tuple[str, ...] = ("ct", "ecg"), right: float = 1.0) -> pd.DataFrame:

@@ -114,6 +114,23 @@ def test_the_run_folder_tells_the_whole_story(chain: Path) -> None:
         assert private not in (run / "run.json").read_text()
 
 
+def test_curves_of_a_run_in_progress_lack_its_log_and_say_so(chain: Path, tmp_path: Path) -> None:
+    shutil.copytree(chain / "small" / "rollouts", tmp_path / "now" / "rollouts")
+    (tmp_path / "now" / "rollouts" / "step-00000004.part").write_bytes(b"half")
+    done = execute(
+        "04_reward_curves", tmp_path / "o.ipynb", tmp_path, tmp_path, "-p", "run_id", "now"
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Not measured: entropy, kl, clipped." in printed(tmp_path / "o.ipynb")
+    assert read_result(tmp_path / "o.ipynb")["metrics"]["steps"] == 3
+
+
+def test_curves_of_an_empty_run_stop_in_one_sentence(tmp_path: Path) -> None:
+    done = execute("04_reward_curves", tmp_path / "o.ipynb", tmp_path, tmp_path)
+    assert done.returncode != 0
+    assert "RunError: No rollouts in" in done.stderr and "run notebook 03" in done.stderr
+
+
 def test_the_quickstart_asks_the_newest_trained_model(chain: Path) -> None:
     said = printed(chain / "00_quickstart.ipynb")
     assert "Model: small/checkpoints/trained" in said and "RANDOM WEIGHTS" not in said

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from datasets import Dataset, DatasetDict
-from fictions import predictions, rollouts, scores
+from fictions import predictions, scores
 from matplotlib.figure import Figure
 
 from qoq_lib.data.example import FEATURES, SPLITS
@@ -126,40 +126,6 @@ def test_an_ecg_strip_cuts_no_wave_off_and_shows_ten_seconds() -> None:
     assert axis.get_ylim() == (-3.0, 3.0)
     assert axis.get_xlim()[1] == 10
     assert "first 10 s of 15 s" in words(plots.ecg_strip(tall))
-
-
-def test_reward_curves_leave_out_components_that_are_missing() -> None:
-    bare = plots.reward_curves(rollouts(), window=2)
-    assert "format" in words(bare) and "IoU" not in words(bare)
-    gaps = plots.reward_curves(rollouts(reward_iou=np.nan))
-    assert "IoU" not in words(gaps)
-    assert "IoU" in words(plots.reward_curves(rollouts(reward_iou=0.5)))
-    assert "6 steps, 48 rollouts" in words(bare)
-    assert "12 groups" in words(plots.signal_share(rollouts()))
-    assert [axis.get_xlabel() for axis in bare.axes] == ["optimiser step"] * 2
-
-
-@pytest.mark.parametrize("domains", [("ct",), ("ct", "ecg"), tuple(DOMAINS)])
-def test_domain_rewards_have_a_panel_per_domain(domains: tuple[str, ...]) -> None:
-    figure = plots.domain_rewards(rollouts(domains))
-    assert len(figure.axes) == len(domains)
-    assert "CT (n = 24)" in words(figure)
-
-
-def test_one_step_is_drawn_as_points() -> None:
-    for draw in (plots.reward_curves, plots.domain_rewards, plots.signal_share):
-        figure = draw(rollouts(steps=1))
-        assert any(line.get_marker() == "o" for axis in figure.axes for line in axis.lines)
-
-
-def test_training_health_draws_what_the_log_has() -> None:
-    log = pd.DataFrame({"step": [1, 2], "entropy": [1.0, 0.5], "kl": [np.nan, np.nan]})
-    assert [axis.get_title("left") for axis in plots.training_health(log).axes] == [
-        "Entropy of the policy"
-    ]
-    assert len(plots.training_health(log.assign(kl=0.1)).axes) == 2
-    with pytest.raises(plots.PlotError, match="has none of the columns entropy"):
-        plots.training_health(log[["step"]])
 
 
 def test_domain_bars_show_models_beside_three_floors() -> None:

@@ -1,42 +1,16 @@
-"""What is computed for figures and tables: curves, gains, score tables, cases, cells."""
+"""What is computed for figures and tables: score tables, cases, cells."""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from fictions import predictions, rollouts, scores
+from fictions import predictions, scores
 
-from qoq_lib.evaluation.curves import first_and_last, gain_table, groups, smoothed
 from qoq_lib.evaluation.metrics import evaluate
 from qoq_lib.evaluation.report import cases, read_predictions, score_table
 from qoq_lib.evaluation.tables import cell_text, table
 from qoq_lib.runs import RunError
-
-
-def test_groups_without_signal_are_those_of_one_reward() -> None:
-    found = groups(rollouts())
-    ct = found[found["domain"] == "ct"].set_index("step")
-    assert ct["without_signal"].tolist() == [False] * 3 + [True] * 3
-    assert ct["all_correct"].tolist() == [False] * 3 + [True] * 3
-    assert found[found["domain"] == "ecg"]["none_correct"].all()
-    assert groups(rollouts().assign(reward=np.nan))["without_signal"].all()
-
-
-def test_first_and_last_tenth_and_their_gain() -> None:
-    ends = first_and_last(rollouts(steps=20))
-    assert [sorted(part["step"].unique()) for part in ends.values()] == [[1, 2], [19, 20]]
-    gain = gain_table(rollouts(steps=20))
-    assert list(gain.index) == ["CT", "ECG", "All domains"]
-    assert gain.loc["CT"].tolist() == [80, 0.25, 1.0, 0.75]
-    assert gain.loc["All domains", "last"] == 0.5
-    gap = rollouts(steps=20).query("not (domain == 'ecg' and step < 5)")
-    assert np.isnan(gain_table(gap).loc["ECG", "first"])
-
-
-def test_smoothing_leaves_gaps_out() -> None:
-    values = pd.Series([0.0, np.nan, 1.0, 1.0], index=[1, 2, 3, 4])
-    assert smoothed(values, 2).to_dict() == {1: 0.0, 3: 0.5, 4: 1.0}
 
 
 def test_the_score_table_ends_with_the_overall_mean() -> None:

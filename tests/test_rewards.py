@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from qoq_lib.boxes import box_iou
+from qoq_lib.runs import RunError
 from qoq_lib.training.rewards import (
     PRESETS,
     RewardError,
@@ -253,8 +254,11 @@ def test_a_resumed_run_drops_later_steps(tmp_path: Path) -> None:
     assert read_rollouts(tmp_path)["step"].tolist() == list(range(1, 10))
 
 
-def test_no_rollouts_is_one_clear_sentence(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="run notebook 03"):
+def test_no_rollouts_and_a_damaged_file_are_one_clear_sentence_each(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="run notebook 03"):
+        read_rollouts(tmp_path)
+    (tmp_path / "step-00000001.parquet").write_bytes(b"PAR1")
+    with pytest.raises(RunError, match="Cannot read .*step-00000001.parquet .*train this run"):
         read_rollouts(tmp_path)
 
 

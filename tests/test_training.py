@@ -19,6 +19,7 @@ from qoq_lib.training.checkpoints import save_checkpoint
 from qoq_lib.training.drpo import Advantages, DomainStatistics
 from qoq_lib.training.estimators import Rewards
 from qoq_lib.training.launch import Method, load_method, train
+from qoq_lib.training.log import read_log
 from qoq_lib.training.rewards import COMPONENTS
 from qoq_lib.training.rollouts import RolloutWriter, read_rollouts
 
@@ -60,6 +61,7 @@ def test_two_steps_leave_weights_log_and_every_rollout(
 ) -> None:
     log = trained(start, rows, tmp_path / "run", load_method(name))
     assert len(log) == 2
+    pd.testing.assert_frame_equal(read_log(tmp_path / "run"), log)
     rollouts = read_rollouts(tmp_path / "run" / "rollouts")
     assert len(rollouts) == 2 * 4 * 2
     assert (rollouts.groupby(["step", "id"]).size() % 2 == 0).all()
@@ -149,7 +151,12 @@ def test_an_interrupted_training_resumes_from_its_checkpoint_and_says_so(
         patch.setattr(RolloutWriter, "write", stop_at_three)
         train(start, rows, size, method, out, resume=False, **options)
     assert not (out / "checkpoints" / "trained").exists()
+    assert read_log(out)["step"].tolist() == [1, 2]
     _, _, log = train(start, rows, size, method, out, resume=True, **options)
     assert "Resuming from checkpoint-2." in capsys.readouterr().out
     assert sorted(read_rollouts(out / "rollouts")["step"].unique()) == [1, 2, 3, 4]
-    assert len(log) == 4
+    assert log["step"].tolist() == read_log(out)["step"].tolist() == [1, 2, 3, 4]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RolloutWriter, "write", stop_at_three)
+        train(start, rows, small_size(steps=30), method, out, resume=False, **options)
+    assert read_log(out).empty  # of a training that saved no checkpoint, not of the one before

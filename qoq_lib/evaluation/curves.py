@@ -1,20 +1,81 @@
-"""What a run's rollouts say about its training: means per step, groups without signal, gains.
+"""What training runs say over time: one measure, smoothed, for one run or over several seeds."""
 
-A *group* is the rollouts of one question at one step. It has a signal when its rewards differ:
-advantages compare rollouts with their own group, so equal rewards teach nothing.
-"""
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
 import pandas as pd
 
-from qoq_lib.domains import DOMAINS, domain_order
+from qoq_lib.domains import DOMAINS, PALETTE, domain_order
+from qoq_lib.evaluation.training_runs import TrainingRun, arms, first_and_last
 
-_SAME_REWARD = 1e-6
+By = Literal["domain", "dataset"]
 
 
-def per_step(rollouts: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Mean of ``columns`` at each step, steps as the index, in order."""
-    return rollouts.groupby("step")[columns].mean().sort_index()
+@dataclass(frozen=True)
+class Measure:
+    """A quantity over optimiser steps: the mean of ``column`` of a ``TrainingRun``'s ``table``."""
+
+    title: str
+    unit: str
+    table: Literal["rollouts", "groups", "log"]
+    column: str
+
+    @property
+    def is_share(self) -> bool:
+        """Whether values lie between 0 and 1 and are shown as per cent."""
+        return self.unit.startswith("share")
+
+
+MEASURES = {
+    "reward": Measure("Total reward", "weighted sum", "rollouts", "reward"),
+    "accuracy": Measure("Accuracy", "reward, unweighted", "rollouts", "reward_accuracy"),
+    "iou": Measure("IoU with the lesion", "reward, unweighted", "rollouts", "reward_iou"),
+    "format": Measure("Format", "reward, unweighted", "rollouts", "reward_format"),
+    "length": Measure("Length", "reward, unweighted", "rollouts", "reward_length"),
+    "correct": Measure("Correct rollouts", "share of rollouts", "rollouts", "correct"),
+    "without_signal": Measure(
+        "Equal rewards: no signal", "share of groups", "groups", "without_signal"
+    ),
+    "all_correct": Measure("Of these, all correct", "share of groups", "groups", "all_correct"),
+    "none_correct": Measure("Of these, none correct", "share of groups", "groups", "none_correct"),
+    "entropy": Measure("Entropy of the policy", "nats a token", "log", "entropy"),
+    "kl": Measure("KL to the reference policy", "nats a token", "log", "kl"),
+    "clipped": Measure("Clipped tokens", "share of tokens", "log", "clip_ratio/region_mean"),
+    "tokens": Measure("Length of completions", "tokens", "rollouts", "n_tokens"),
+    "cut": Measure("Cut at the longest length", "share of rollouts", "rollouts", "cut"),
+    "domain_temperature": Measure("Domain temperature", "$T_g$", "groups", "domain_temperature"),
+    "cluster_temperature": Measure("Cluster temperature", "$T_c$", "groups", "cluster_temperature"),
+    "weight": Measure("Weight of the advantages", "factor", "groups", "weight"),
+}
+"""By the names that notebook 04 takes; the first six can be read by domain and data set."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A domain or a data set of some runs: its title, its colour and the rows that belong to it."""
+
+    title: str
+    colour: str
+    where: Mapping[str, str]
+
+
+def parts(runs: Sequence[TrainingRun], by: By) -> list[Part]:
+    """The domains, or the data sets, that the runs asked about, in the domains' order.
+
+    A data set has its own name in the title where its domain has several.
+    """
+    pairs = pd.concat([run.rollouts[["domain", "dataset"]] for run in runs]).drop_duplicates()
+    names = domain_order(list(pairs["domain"]))
+    if by == "domain":
+        return [Part(DOMAINS[name].title, PALETTE[name], {"domain": name}) for name in names]
+    return [
+        Part(
+            f"{DOMAINS[name].title}: {dataset}", PALETTE[name], {"domain": name, "dataset": dataset}
+        )
+        for name in names
+        for dataset in sorted(pairs.loc[pairs["domain"] == name, "dataset"])
+    ]
 
 
 def smoothed(values: pd.Series, window: int) -> pd.Series:
@@ -23,49 +84,81 @@ def smoothed(values: pd.Series, window: int) -> pd.Series:
     return known.rolling(window, min_periods=1).mean()
 
 
-def groups(rollouts: pd.DataFrame) -> pd.DataFrame:
-    """One row per group.
+def rows_of(table: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
+    """The rows that have these values: ``{"domain": "ct"}``."""
+    for column, value in where.items():
+        table = table[table[column] == value]
+    return table
+
+
+def per_step(run: TrainingRun, measure: str, where: Mapping[str, str] | None = None) -> pd.Series:
+    """Mean of a key of ``MEASURES`` at each step; empty where the run does not have it.
+
+    ``where`` as of ``rows_of``; steps without rows are left out.
+    """
+    kind = MEASURES[measure]
+    table: pd.DataFrame = getattr(run, kind.table)
+    if kind.column not in table:
+        return pd.Series(dtype=float)
+    rows = rows_of(table, where or {})
+    return rows[kind.column].astype(float).groupby(rows["step"]).mean().dropna()
+
+
+def missing_measures(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[str]:
+    """Those of ``names`` that no run has a value of."""
+    return [name for name in names if all(per_step(run, name).empty for run in runs)]
+
+
+def band(
+    runs: Sequence[TrainingRun],
+    measure: str,
+    window: int,
+    where: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Mean, lowest and highest of the runs' smoothed curves, for the steps that all have reached.
 
     Returns:
-        ``step, id, domain, without_signal, all_correct, none_correct``; the last two are true of
-        groups without signal only. A group whose rewards are missing has no signal.
+        ``mean, low, high`` by step, empty where no run has the measure. Between its own steps (a
+        rare domain is not asked at each) a run counts with its last value.
     """
-    grouped = rollouts.groupby(["step", "id"], sort=True)
-    table = grouped.agg(
-        domain=("domain", "first"),
-        low=("reward", "min"),
-        high=("reward", "max"),
-        correct=("correct", "mean"),
-    ).reset_index()
-    table["without_signal"] = ~((table["high"] - table["low"]) > _SAME_REWARD)
-    table["all_correct"] = table["without_signal"] & (table["correct"] == 1)
-    table["none_correct"] = table["without_signal"] & (table["correct"] == 0)
-    return table.drop(columns=["low", "high", "correct"])
+    curves = [smoothed(per_step(run, measure, where), window) for run in runs]
+    curves = [curve for curve in curves if len(curve)]
+    if not curves:
+        return pd.DataFrame(columns=["mean", "low", "high"], dtype=float)
+    table = pd.concat(curves, axis=1, sort=True)
+    reached = [table.index <= curve.index[-1] for curve in curves]
+    for place, steps in enumerate(reached):
+        table.isetitem(place, table.iloc[:, place].ffill().where(steps))
+    table = table.dropna()
+    return pd.DataFrame(
+        {"mean": table.mean(axis=1), "low": table.min(axis=1), "high": table.max(axis=1)}
+    )
 
 
-def first_and_last(rollouts: pd.DataFrame, share: float = 0.1) -> dict[str, pd.DataFrame]:
-    """The rollouts of the first and of the last ``share`` of the steps, one step at least."""
-    steps = np.sort(rollouts["step"].unique())
-    count = max(1, round(share * len(steps)))
-    ends = {"first": steps[:count], "last": steps[-count:]}
-    return {name: rollouts[rollouts["step"].isin(part)] for name, part in ends.items()}
-
-
-def gain_table(rollouts: pd.DataFrame) -> pd.DataFrame:
-    """Share of correct rollouts in the first and the last tenth of training, by domain.
+def gain_table(
+    runs: Sequence[TrainingRun], measure: str = "correct", by: By = "domain"
+) -> pd.DataFrame:
+    """Mean of a measure in the first and the last tenth of training, by domain or data set.
 
     Returns:
-        Indexed by domain title, with "All domains" last: ``rollouts`` (of the whole training),
-        ``first``, ``last`` and ``change``. A domain that was not asked in a tenth has NaN there.
+        A row per part and line of the figures, "All" last: ``rollouts`` of the whole training,
+        ``first``, ``last`` and ``change``, each the mean over the line's runs. A part that no run
+        was asked about in a tenth has NaN there.
     """
-    columns = {"rollouts": rollouts.groupby("domain").size()}
-    totals: dict[str, float] = {"rollouts": len(rollouts)}
-    for name, part in first_and_last(rollouts).items():
-        correct = part["correct"].astype(float)
-        columns[name] = correct.groupby(part["domain"]).mean()
-        totals[name] = correct.mean()
-    table = pd.DataFrame(columns).loc[domain_order(list(columns["rollouts"].index))]
-    table.index = pd.Index([DOMAINS[name].title for name in table.index])
-    table.loc["All domains"] = pd.Series(totals)
+    rows = []
+    for part in [*parts(runs, by), Part("All", "", {})]:
+        for label, members in arms(runs).items():
+            ends = pd.DataFrame([_ends(run, measure, part.where) for run in members]).mean()
+            rows.append({"part": part.title, "method": label, **ends})
+    table = pd.DataFrame(rows).set_index("part").rename_axis(None)
     table["change"] = table["last"] - table["first"]
-    return table.astype({"rollouts": int})
+    return table.round({"rollouts": 0}).astype({"rollouts": int})
+
+
+def _ends(run: TrainingRun, measure: str, where: Mapping[str, str]) -> dict[str, float]:
+    column = MEASURES[measure].column
+    told = {"rollouts": float(len(rows_of(run.rollouts, where)))}
+    for name, tenth in first_and_last(run.rollouts).items():  # tenths of all the run's steps
+        values = rows_of(tenth, where).get(column, pd.Series(dtype=float))
+        told[name] = float(values.astype(float).mean())
+    return told

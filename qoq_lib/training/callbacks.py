@@ -1,11 +1,13 @@
-"""Progress of a ``transformers`` trainer through ``qoq_lib.runs.progress``."""
+"""What runs beside a ``transformers`` trainer: progress for a reader, the log for later ones."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from qoq_lib.runs import progress
+from qoq_lib.training.log import step_log, write_log
 
 
 class PlainProgress(TrainerCallback):
@@ -27,3 +29,19 @@ class PlainProgress(TrainerCallback):
     ) -> None:
         """One optimiser step is done."""
         next(self._ticks, None)
+
+
+class LogKeeper(TrainerCallback):
+    """Keeps the log in the run folder, up to date with each checkpoint and at the end."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self.run_folder = run_folder
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """A checkpoint is complete: a training resumed from it knows these steps too."""
+        if state.is_world_process_zero:
+            write_log(self.run_folder, step_log(state.log_history))
+
+    on_train_end = on_save

@@ -27,8 +27,9 @@ from qoq_lib.model.processing_qoq import suppressed_token_ids
 from qoq_lib.model.tuning import prepare, quantization
 from qoq_lib.runs import derive_seed
 from qoq_lib.training.align import align
-from qoq_lib.training.callbacks import PlainProgress
+from qoq_lib.training.callbacks import LogKeeper, PlainProgress
 from qoq_lib.training.checkpoints import last_complete, save_checkpoint, step_of
+from qoq_lib.training.log import LOG_FILE, step_log
 from qoq_lib.training.methods import Method, balanced
 from qoq_lib.training.methods import load_method as load_method
 from qoq_lib.training.questions import question_dataset
@@ -131,7 +132,7 @@ def train(
     seed: int,
     resume: bool,
 ) -> tuple[Any, Any, pd.DataFrame]:
-    """Train from the checkpoint ``start``; saves ``checkpoints/trained``.
+    """Train from the checkpoint ``start``; saves ``checkpoints/trained`` and the training log.
 
     ``resume`` goes on from the last checkpoint of an interrupted training of this run, where there
     is one. Returns (model, processor, log per optimiser step); the supervised arm has neither
@@ -140,6 +141,8 @@ def train(
     model, processor = load_model(start, quantization_config=quantization(size.tuning))
     out = run_folder / "checkpoints" / "training"
     last = last_complete(out) if resume else None
+    if last is None:
+        (run_folder / LOG_FILE).unlink(missing_ok=True)  # of an earlier training
     if last is None and out.is_dir():
         shutil.rmtree(out)
     facts = {"model": size.base, "run_id": run_folder.name, "seed": seed}
@@ -171,11 +174,11 @@ def train(
             callbacks=[PlainProgress("train")],
         )
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(LogKeeper(run_folder))
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     save_checkpoint(trainer.model, processor, run_folder / "checkpoints" / "trained")
     shutil.rmtree(out)
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    return trainer.model.eval(), processor, pd.DataFrame(history)
+    return trainer.model.eval(), processor, step_log(trainer.state.log_history)
 
 
 def _grpo_config(

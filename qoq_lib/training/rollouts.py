@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qoq_lib.answers import read_answer, reasoning
+from qoq_lib.runs import RunError
 
 _TEXTS = pa.list_(pa.string())
 SCHEMA = pa.schema(
@@ -92,11 +93,24 @@ def _said(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_rollouts(folder: Path) -> pd.DataFrame:
-    """All rollouts of a run, in order of step; raises ``FileNotFoundError`` when there are none."""
+    """All rollouts of a run, in order of step; a run still training gives those of its past steps.
+
+    Raises ``RunError`` when there are none, or a file is damaged.
+    """
     files = sorted(Path(folder).glob("step-*.parquet"))
     if not files:
-        raise FileNotFoundError(f"No rollouts in {folder}: run notebook 03 for this run first.")
-    return pd.concat([pd.read_parquet(path) for path in files], ignore_index=True)
+        raise RunError(
+            f"No rollouts in {folder}: run notebook 03 for this run first, with a method that "
+            "samples (sft does not)."
+        )
+    return pd.concat([_read_step(path) for path in files], ignore_index=True)
+
+
+def _read_step(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise RunError(f"Cannot read {path} ({error}): train this run again.") from error
 
 
 def no_rollouts() -> pd.DataFrame:

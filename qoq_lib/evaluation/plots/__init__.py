@@ -16,14 +16,17 @@ from qoq_lib.evaluation.plots.study import (
 )
 from qoq_lib.evaluation.plots.theme import PlotError, use_theme
 from qoq_lib.evaluation.plots.training import (
+    HEALTH,
     alignment_loss,
-    domain_rewards,
+    reward_by,
     reward_curves,
     signal_share,
+    temperatures,
     training_health,
 )
 
 __all__ = [
+    "HEALTH",
     "PlotError",
     "alignment_loss",
     "answer_regions",
@@ -33,15 +36,16 @@ __all__ = [
     "contact_sheet",
     "count_chart",
     "domain_bars",
-    "domain_rewards",
     "ecg_strip",
     "modality_counts",
+    "reward_by",
     "reward_curves",
     "signal_share",
     "study_curves",
     "study_differences",
     "study_domains",
     "study_tail",
+    "temperatures",
     "training_health",
     "use_theme",
 ]

@@ -5,12 +5,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import matplotlib.pyplot as plt
-import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from qoq_lib.domains import DOMAINS
 from qoq_lib.runs import OneSentenceError
@@ -89,11 +88,12 @@ def step_axis(axis: Axes, ticks: int = 6) -> None:
     axis.set_xlabel("optimiser step")
 
 
-def trend(axis: Axes, raw: pd.Series, smooth: pd.Series, colour: str, label: str = "") -> None:
-    """A smooth line over its faint raw values."""
-    axis.plot(raw.index, raw.to_numpy(float), color=colour, alpha=0.35, linewidth=0.8)
-    marker = "o" if len(smooth) == 1 else None
-    axis.plot(smooth.index, smooth.to_numpy(float), color=colour, label=label, marker=marker)
+def log_axis(axis: Axes) -> None:
+    """A logarithmic y axis with plain numbers: 0.5, 1, 2."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def short(labels: Iterable[str], width: int, lines: int = 2) -> str:
