@@ -105,7 +105,7 @@ def _train(study: Study, run: ArmRun, data: DatasetDict) -> None:
         size = _sized(study, data, processor)
         resumed = last_complete(run.folder / "checkpoints" / "training") is not None
         begin = time.monotonic()
-        _, _, log = launch.train(
+        launch.train(
             run.start.checkpoint,
             data["train"],
             size,
@@ -117,7 +117,6 @@ def _train(study: Study, run: ArmRun, data: DatasetDict) -> None:
         )
         cost |= {"seconds": round(time.monotonic() - begin, 3), "resumed": resumed}
         cost |= {"completions": _completions(run.folder, method), "device": _device(size)}
-        log.to_parquet(run.folder / "training_log.parquet", index=False)
     write_json_atomic(run.cost, cost)
 
 
