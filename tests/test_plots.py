@@ -14,8 +14,8 @@ from qoq_lib.data.example import FEATURES, SPLITS
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.domains import DOMAIN_NAMES, DOMAINS
 from qoq_lib.evaluation import plots
+from qoq_lib.evaluation.metrics import answered
 from qoq_lib.evaluation.plots.scores import confusion_shares
-from qoq_lib.evaluation.report import answered
 
 plots.use_theme()
 

@@ -52,7 +52,7 @@ def test_cases_prefer_what_changed_and_take_domains_in_turn() -> None:
     best, worst = cases({"aligned": before, "trained": after}, count=4)
     assert best["domain"].tolist() == ["ct", "ecg", "ct", "ecg"]
     assert best["id"].iloc[0] == "ct/4"  # the first that only training got right
-    assert not worst["correct"].any()
+    assert not worst["exact_match"].any()
     alone, none = cases({"trained": predictions(right=1.0)})
     assert len(alone) == 6 and none.empty
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from qoq_lib.answers import read_answer
 from qoq_lib.domains import DOMAINS
-from qoq_lib.evaluation.metrics import FLOORS
+from qoq_lib.evaluation.metrics import FLOORS, answered
 from qoq_lib.runs import RunError
 
 MODELS = ("untrained", "aligned", "trained")
@@ -54,21 +53,6 @@ def _part(score: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return part
 
 
-def answered(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The predictions, with the labels read from each completion and whether they are all right.
-
-    Adds ``labels`` (tuple of options) and ``correct`` (the labels are exactly the answers).
-    """
-    labels = [
-        read_answer(text, list(options)).labels
-        for text, options in zip(predictions["completion"], predictions["options"], strict=True)
-    ]
-    right = [
-        set(own) == set(true) for own, true in zip(labels, predictions["answers"], strict=True)
-    ]
-    return predictions.assign(labels=labels, correct=right)
-
-
 def cases(predictions: Predictions, count: int = 6) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The best and the worst cases of the last model: right ones and wrong ones.
 
@@ -79,9 +63,10 @@ def cases(predictions: Predictions, count: int = 6) -> tuple[pd.DataFrame, pd.Da
         Two tables of up to ``count`` rows, columns as ``answered``.
     """
     after, *earlier = [answered(table) for table in reversed(list(predictions.values()))]
-    before = earlier[0].set_index("id")["correct"] if earlier else pd.Series(dtype=bool)
-    after = after.assign(changed=after["correct"] != after["id"].map(before))
-    return _in_turns(after[after["correct"]], count), _in_turns(after[~after["correct"]], count)
+    before = earlier[0].set_index("id")["exact_match"] if earlier else pd.Series(dtype=float)
+    after = after.assign(changed=after["exact_match"] != after["id"].map(before))
+    right = after["exact_match"] == 1
+    return _in_turns(after[right], count), _in_turns(after[~right], count)
 
 
 def _in_turns(rows: pd.DataFrame, count: int) -> pd.DataFrame:

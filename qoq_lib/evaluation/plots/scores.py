@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from qoq_lib.domains import domain_order
-from qoq_lib.evaluation.metrics import FLOORS
+from qoq_lib.evaluation.metrics import FLOORS, answered
 from qoq_lib.evaluation.plots.theme import (
     INK,
     MODEL_COLOURS,
@@ -20,7 +20,7 @@ from qoq_lib.evaluation.plots.theme import (
     short,
     titled,
 )
-from qoq_lib.evaluation.report import answered, score_table
+from qoq_lib.evaluation.report import score_table
 
 FLOOR_STYLES = {
     "constant": ("D", "floor: best constant answer"),
