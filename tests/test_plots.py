@@ -14,8 +14,8 @@ from qoq_lib.data.example import FEATURES, SPLITS
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.domains import DOMAIN_NAMES, DOMAINS
 from qoq_lib.evaluation import plots
-from qoq_lib.evaluation.metrics import answered
-from qoq_lib.evaluation.plots.scores import confusion_shares
+from qoq_lib.evaluation.metrics import answered, evaluate
+from qoq_lib.evaluation.plots.answers import confusion_shares
 
 plots.use_theme()
 
@@ -162,17 +162,63 @@ def test_training_health_draws_what_the_log_has() -> None:
         plots.training_health(log[["step"]])
 
 
-def test_domain_bars_show_models_beside_three_floors() -> None:
-    figure = plots.domain_bars(scores(aligned=0.5, trained=1.0))
+def test_the_score_chart_has_a_line_per_domain_with_n_models_and_floors() -> None:
+    figure = plots.score_chart(scores(aligned=0.5, trained=1.0))
     (axis,) = figure.axes
-    assert [text.get_text() for text in axis.get_xticklabels()] == [
-        "CT\nn = 8",
-        "ECG\nn = 10",
-        "Overall\nn = 18",
+    names = [text.get_text() for text in axis.get_yticklabels()]
+    assert names == ["CT  (n = 8)", "ECG  (n = 10)", "Overall  (n = 18)"]
+    assert axis.get_xlabel() == "macro-F1"
+    assert {"aligned", "trained"} <= set(words(figure).splitlines())
+    points = [
+        dots.get_offsets()[0].tolist() for dots in axis.collections if len(dots.get_offsets())
     ]
-    assert axis.get_ylabel() == "macro-F1"
-    assert len(axis.patches) == 6
-    assert words(figure).count("floor: ") >= 3
+    assert [x for x, _ in points[1::2]] == [1.0, 1.0, 1.0]  # trained
+    assert axis.patches[0].get_width() == pytest.approx(2 / 5)  # the floor of CT's four classes
+
+
+def test_the_chart_of_data_sets_is_for_domains_of_several() -> None:
+    with pytest.raises(plots.PlotError, match="Every domain has one data set"):
+        plots.score_chart(scores(trained=1.0), by_set=True)
+    two = pd.concat([predictions(("ct",)), predictions(("ct",)).assign(dataset="other")])
+    figure = plots.score_chart({"trained": evaluate(two)}, by_set=True)
+    assert "CT: other  (n = 8)" in words(figure) and "CT: set_ct  (n = 8)" in words(figure)
+
+
+def test_subgroups_stand_beside_the_whole_with_their_n() -> None:
+    rows = predictions(("ct", "ecg"), right=0.5)
+    rows = rows.assign(sex=["F", "M"] * 9, age_years=50.0)
+    figure = plots.subgroup_chart(evaluate(rows))
+    assert [axis.get_title("left") for axis in figure.axes] == ["By sex", "By age"]
+    assert "F\nn = 9" in words(figure) and "40-59\nn = 18" in words(figure)
+    with pytest.raises(plots.PlotError, match="neither sex nor age"):
+        plots.subgroup_chart(evaluate(predictions()))
+
+
+def test_calibration_has_a_panel_per_domain_or_a_sentence() -> None:
+    rows = predictions(("ct", "ecg"))
+    odds = [
+        np.log([0.6] + [0.4 / (len(names) - 1)] * (len(names) - 1)) for names in rows["options"]
+    ]
+    figure = plots.reliability(rows.assign(option_logprobs=odds))
+    assert "CT (n = 8)" in words(figure) and "ECG (n = 10)" in words(figure)
+    x, y = figure.axes[0].collections[0].get_offsets()[0]
+    assert (x, y) == (pytest.approx(0.6), 0.25)  # the first of four options, in turn
+    with pytest.raises(plots.PlotError, match="hold no option_logprobs"):
+        plots.reliability(rows)
+
+
+def test_overlaps_are_drawn_or_said_in_a_sentence() -> None:
+    plain = predictions(("ct",)).assign(boxes=[[[0.0, 0.0, 4.0, 4.0]]] * 8)
+    said = '```json\n[{"bbox_2d": [0, 0, 4, 2], "label": "x"}]\n```' + plain["completion"]
+    drawn = plain.assign(completion=said)
+    figure = plots.overlap_chart({"aligned": plain, "trained": drawn})
+    assert "CT (mean 0.50, n = 8)" in words(figure) and "filled: trained)" in words(figure)
+    both = plots.overlap_chart({"aligned": drawn, "trained": drawn})
+    assert "line: aligned" in words(both)
+    with pytest.raises(plots.PlotError, match="None of the 8 completions of the trained model"):
+        plots.overlap_chart({"trained": plain})
+    with pytest.raises(plots.PlotError, match="hold no true boxes"):
+        plots.overlap_chart({"trained": predictions(("ct",))})
 
 
 def test_confusion_counts_answers_of_each_true_label() -> None:
@@ -205,7 +251,8 @@ def test_a_case_sheet_shows_image_answer_and_any_completion(data: DatasetDict) -
             "completion": ["$x_ \\boxed{ \x07 \u4f60 " + "w" * 400, "fine"],
         }
     )
-    figure = plots.case_sheet(chosen, frame, "Cases")
+    seen = [chosen[0] | {"regions": None}, chosen[1] | {"regions": [(1, 1, 9, 9)]}]
+    figure = plots.case_sheet(seen, frame, "Cases")
     assert png(figure)
     assert "no valid answer" in words(figure) and f"true: {chosen[0]['answers'][0]}" in words(
         figure

@@ -4,6 +4,10 @@ A *score over resamples* is an array whose first entry belongs to the table as i
 others belong to tables of as many patients, drawn with replacement (percentile bootstrap, Efron
 and Tibshirani 1993, chapter 13). Patients are drawn once per table, so that scores of its parts,
 and of another model on the same patients, go up and down together.
+
+Resamples miss rows, and a macro-F1 over few rows a class suffers from that: their mean is off the
+score itself (its bias, chapter 10 there). They are shifted by that much before their percentiles
+are taken, and no bound lies beyond what any resample reached.
 """
 
 from collections.abc import Iterable, Sequence
@@ -84,7 +88,9 @@ class Estimate:
         drawn = self.values[1:][np.isfinite(self.values[1:])]
         if not len(drawn) or len(self.patients) < MIN_PATIENTS:
             return None
-        return [float(bound) for bound in np.percentile(drawn, LEVEL)]
+        bounds = np.percentile(drawn, LEVEL) + self.value - drawn.mean()
+        reached = np.append(drawn, self.value)
+        return [float(bound) for bound in np.clip(bounds, reached.min(), reached.max())]
 
     def minus(self, other: "Estimate") -> "Estimate":
         """The difference, resample by resample, on the rows of the smaller."""

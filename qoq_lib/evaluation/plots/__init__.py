@@ -4,10 +4,11 @@
 readers, faces are white in JupyterLab's dark mode, and the same input gives the same figure.
 """
 
+from qoq_lib.evaluation.plots.answers import confusion, overlap_chart, reliability
 from qoq_lib.evaluation.plots.counts import class_chart, count_chart
 from qoq_lib.evaluation.plots.ecg import ecg_strip
 from qoq_lib.evaluation.plots.media import answer_regions, case_sheet, contact_sheet
-from qoq_lib.evaluation.plots.scores import confusion, domain_bars
+from qoq_lib.evaluation.plots.scores import score_chart, subgroup_chart
 from qoq_lib.evaluation.plots.theme import PlotError, use_theme
 from qoq_lib.evaluation.plots.training import (
     alignment_loss,
@@ -26,11 +27,14 @@ __all__ = [
     "confusion",
     "contact_sheet",
     "count_chart",
-    "domain_bars",
     "domain_rewards",
     "ecg_strip",
+    "overlap_chart",
+    "reliability",
     "reward_curves",
+    "score_chart",
     "signal_share",
+    "subgroup_chart",
     "training_health",
     "use_theme",
 ]
