@@ -8,6 +8,7 @@ from fictions import predictions
 from test_notebooks_run import execute, printed
 
 from qoq_lib.runs import read_result
+from qoq_lib.runs.manifest import Manifest
 
 STEM = "05_domain_analysis"
 
@@ -24,12 +25,10 @@ def test_a_training_in_progress_with_predictions_of_an_older_schema(tmp_path: Pa
     run = tmp_path / "early"
     (run / "predictions").mkdir(parents=True)
     predictions(("ct", "ecg"), right=0.5).to_parquet(run / "predictions" / "aligned.parquet")
-    stage = {"status": "running", "pid": 1, "started": "2025-01-01T00:00:00+00:00"}
-    manifest = {"run_id": "early", "stages": {"03_drpo_train": stage}}
-    (run / "run.json").write_text(json.dumps(manifest))
+    Manifest(run / "run.json", "early").claim("03_drpo_train", {"parameters": {}})
     said = printed(analysed(tmp_path, "early"))
     assert "Models: aligned; 18 test questions" in said
-    assert "03_drpo_train of this run is running." in said
+    assert "03_drpo_train of this run is recorded as running." in said
     assert "do not hold boxes (no IoU)" in said and "hold no option_logprobs" in said
     assert "tell neither sex nor age" in said and "images cannot be shown" in said
     assert sorted(path.name for path in (run / "figures").glob("*.png")) == [

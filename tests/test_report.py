@@ -1,6 +1,5 @@
 """What is computed for figures and tables: curves, gains, score tables, cases, cells."""
 
-import json
 import re
 from typing import Any
 
@@ -28,6 +27,7 @@ from qoq_lib.evaluation.report import (
 )
 from qoq_lib.evaluation.tables import cell_text, table
 from qoq_lib.runs import RunError
+from qoq_lib.runs.manifest import Manifest
 
 
 def test_groups_without_signal_are_those_of_one_reward() -> None:
@@ -84,13 +84,14 @@ def test_predictions_without_rows_or_torn_are_one_sentence(tmp_path: Any) -> Non
 
 def test_notes_say_what_the_page_rests_on(tmp_path: Any) -> None:
     tables = {"aligned": predictions(("ct",)), "trained": predictions(("ct",)).head(6)}
-    stages = {"02_align_modalities": "completed", "03_drpo_train": "running", "05_x": "running"}
-    manifest = {"stages": {name: {"status": status} for name, status in stages.items()}}
-    (tmp_path / "run.json").write_text(json.dumps(manifest))
+    manifest = Manifest(tmp_path / "run.json", tmp_path.name)
+    for stage in ("02_align_modalities", "03_drpo_train", "05_domain_analysis"):
+        manifest.claim(stage, {})
+    manifest.end("02_align_modalities", "completed", {})
     scored = {name: evaluate(table) for name, table in tables.items()}
     assert notes(tmp_path, tables, scored) == [
         "Models: aligned, trained; 6 test questions of 6 patients.",
-        "03_drpo_train of this run is running.",
+        "03_drpo_train of this run is recorded as running.",
         "Fewer than 10 patients, so without an interval: CT.",
         "One domain has questions: the overall score is that domain's.",
         "The trained model's predictions do not hold boxes (no IoU); log-probabilities of the "

@@ -1,6 +1,5 @@
 """From a run's predictions to what notebook 05 says: its notes and its score tables."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pandas as pd
 from qoq_lib.domains import DOMAINS, domain_order
 from qoq_lib.evaluation.metrics import FLOORS, MIN_PATIENTS, PredictionsError, compare
 from qoq_lib.runs import RunError
+from qoq_lib.runs.manifest import Manifest
 
 MODELS = ("untrained", "aligned", "trained")
 """The models of a run, in the order in which they come to be."""
@@ -58,7 +58,7 @@ def notes(run: Path, predictions: Predictions, scores: Scores) -> list[str]:
     score = scores[last]
     n, patients = score["overall"]["n"], score["overall"]["patients"]
     said = [f"Models: {', '.join(scores)}; {n:,} test questions of {patients:,} patients."]
-    said += [f"{stage} of this run is {how}." for stage, how in _unfinished(run)]
+    said += [f"{stage} of this run is recorded as {how}." for stage, how in _unfinished(run)]
     few = [DOMAINS[name].title for name, part in score["domains"].items() if part["too_few"]]
     if few:
         said.append(
@@ -94,8 +94,7 @@ def _same_questions(predictions: Predictions, name: str) -> bool:
 
 def _unfinished(run: Path) -> list[tuple[str, str]]:
     """Stages before this one that have not completed, and how they are recorded."""
-    manifest = Path(run) / "run.json"
-    stages = json.loads(manifest.read_text())["stages"] if manifest.is_file() else {}
+    stages = Manifest(Path(run) / "run.json", Path(run).name).read()["stages"]
     before = {name: stage["status"] for name, stage in stages.items() if name < "04"}
     return [(name, status) for name, status in before.items() if status != "completed"]
 

@@ -45,19 +45,24 @@ class Weights:
 
     def __init__(self, counts: np.ndarray, codes: np.ndarray, numbers: np.ndarray) -> None:
         self._counts, self._codes, self._numbers = counts, codes, numbers
+        rows = np.arange(len(codes))
+        shape = len(numbers), len(rows)
+        self._owners = sparse.csr_array((np.ones(len(rows)), (codes, rows)), shape=shape)
 
     def sums(self, columns: np.ndarray) -> np.ndarray:
         """Weighted sums of rows x columns, as resamples x columns."""
-        rows = np.arange(len(self._codes))
-        shape = len(self._numbers), len(rows)
-        owner = sparse.csr_array((np.ones(len(rows)), (self._codes, rows)), shape=shape)
-        return np.asarray(self._counts @ (owner @ columns))
+        return np.asarray(self._counts @ (self._owners @ columns))
 
-    def mean(self, values: np.ndarray) -> "Estimate":
-        """Weighted mean of one value per row; rows with NaN are left out."""
-        known = np.isfinite(values)
-        total, count = self.sums(np.stack([np.where(known, values, 0.0), known], axis=1)).T
-        return self.estimate(ratio(total, count), known)
+    def means(self, values: pd.DataFrame) -> "dict[str, Estimate]":
+        """Weighted mean of each column that is known in any row; rows with NaN are left out."""
+        told = values.loc[:, values.notna().any()].astype(float)
+        known = told.notna().to_numpy()
+        sums = self.sums(np.hstack([told.fillna(0.0).to_numpy(), known]))
+        total, count = np.hsplit(sums, 2)
+        return {
+            str(name): self.estimate(ratio(total[:, place], count[:, place]), known[:, place])
+            for place, name in enumerate(told.columns)
+        }
 
     def estimate(self, values: np.ndarray, rows: np.ndarray) -> "Estimate":
         """A score over resamples that rests on the rows for which ``rows`` is true."""

@@ -144,10 +144,9 @@ def _label_sets(rows: pd.DataFrame) -> LabelSets:
 def _scores(rows: pd.DataFrame, weights: Weights) -> Estimates:
     every = pd.Series(True, index=rows.index).to_numpy()
     labels = label_scores(_label_sets(rows), weights)
-    means = {name: weights.mean(rows[name].to_numpy(float)) for name in ROW_MEASURES}
     return {
         **{name: weights.estimate(values, every) for name, values in labels.items()},
-        **{name: mean for name, mean in means.items() if mean.n},
+        **weights.means(rows[list(ROW_MEASURES)]),
         **confidence_scores(rows, weights),
         **stay_scores(rows, weights),
     }

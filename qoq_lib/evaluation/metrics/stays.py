@@ -45,7 +45,7 @@ def length_scores(table: pd.DataFrame, weights: Weights) -> dict[str, Estimate]:
     kappa = 1 - ratio(off * seen.sum(axis=(1, 2)), chance)
     every = np.ones(len(table), bool)
     return {
-        "stay_bins_off": weights.mean(np.abs(true - said).astype(float)),
+        **weights.means(pd.DataFrame({"stay_bins_off": np.abs(true - said)})),
         "stay_kappa": weights.estimate(kappa, every),
     }
 
@@ -60,8 +60,11 @@ def ending_scores(table: pd.DataFrame, weights: Weights) -> dict[str, Estimate]:
     lives = np.array([ENDINGS[1] in labels for labels in table["labels"]])
     sums = weights.sums(np.column_stack([died & said, died, said]).astype(float)).T
     every = np.ones(len(table), bool)
+    right = {
+        "ending_sensitivity": np.where(died, said, np.nan),
+        "ending_specificity": np.where(died, np.nan, lives & ~said),
+    }
     return {
         "ending_f1": weights.estimate(ratio(2 * sums[0], sums[1] + sums[2]), every),
-        "ending_sensitivity": weights.mean(np.where(died, said, np.nan)),
-        "ending_specificity": weights.mean(np.where(died, np.nan, lives & ~said)),
+        **weights.means(pd.DataFrame(right)),
     }

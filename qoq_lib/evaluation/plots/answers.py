@@ -21,13 +21,14 @@ from qoq_lib.evaluation.plots.theme import (
 )
 
 _CLASSES = 8
+_EXTRA = {"other": "+", "none": "–"}
 
 
 def confusion(predictions: pd.DataFrame) -> Figure:
     """What is answered for what, one panel per data set, in percent of the rows of a true label.
 
-    The columns carry the numbers of the rows' labels; "none" is an answer without a label. A row
-    with two true labels counts in both lines; a panel shows its most frequent labels.
+    The columns carry the numbers of the rows' labels. A row with two true labels counts in both
+    lines; a panel shows its most frequent labels.
     """
     sets = answered(predictions).groupby(["domain", "dataset"], sort=False)
     order = domain_order(list(predictions["domain"].unique()))
@@ -38,7 +39,7 @@ def confusion(predictions: pd.DataFrame) -> Figure:
         _draw_shares(axis, confusion_shares(rows))
         title = set_title(domain, dataset, domains)
         axis.set_title(f"{title} (n = {len(rows):,})", fontsize=9)
-    figure.supxlabel("answered (number of the label)", fontsize=9)
+    figure.supxlabel("answered (number of the label; +: another label; –: none)", fontsize=9)
     return titled(figure, "Answers by true label (% of the label's rows)")
 
 
@@ -71,7 +72,7 @@ def _draw_shares(axis: Axes, shares: pd.DataFrame) -> None:
         axis.text(column, line, text, color=colour, ha="center", va="center", fontsize=7.5)
     lines = [f"{short([name], 26, 1)}  {number}" for number, name in enumerate(shares.index, 1)]
     numbers = [str(number) for number in range(1, len(shares) + 1)]
-    extra = list(shares.columns[len(shares) :])
+    extra = [_EXTRA[name] for name in shares.columns[len(shares) :]]
     axis.set_yticks(range(len(lines)), lines, fontsize=7.5)
     axis.set_xticks(range(len(shares.columns)), numbers + extra, fontsize=7.5)
     axis.grid(False)

@@ -167,7 +167,8 @@ def case_sheet(rows: Sequence[Mapping[str, Any]], cases: pd.DataFrame, title: st
         words = figure.add_subplot(grid[2 * line + 1, column])
         words.axis("off")
         words.text(0.5, 1, _case_text(case), va="top", ha="center", fontsize=8, parse_math=False)
-    _box_legend(figure, {_TRUE: "marked in the data", _PREDICTED: "drawn by the model"})
+    drawn = "drawn by the model" if any(row["regions"] for row in rows) else "the model drew none"
+    _box_legend(figure, {_TRUE: "marked in the data", _PREDICTED: drawn})
     return titled(figure, title)
 
 
