@@ -9,14 +9,13 @@ import pytest
 from fictions import predictions, rollouts, scores
 
 from qoq_lib.domains import DOMAIN_NAMES, DOMAINS
-from qoq_lib.evaluation import curves
-from qoq_lib.evaluation.curves import first_and_last, groups, smoothed
+from qoq_lib.evaluation.curves import first_and_last, gain_table, groups, smoothed
 from qoq_lib.evaluation.metrics import PredictionsError, evaluate
 from qoq_lib.evaluation.report import (
     PAPER_RESULTS,
     beside_paper,
-    gain_table,
     gains,
+    gains_table,
     gap_table,
     interval_table,
     measure_table,
@@ -42,12 +41,12 @@ def test_groups_without_signal_are_those_of_one_reward() -> None:
 def test_first_and_last_tenth_and_their_gain() -> None:
     ends = first_and_last(rollouts(steps=20))
     assert [sorted(part["step"].unique()) for part in ends.values()] == [[1, 2], [19, 20]]
-    gain = curves.gain_table(rollouts(steps=20))
+    gain = gain_table(rollouts(steps=20))
     assert list(gain.index) == ["CT", "ECG", "All domains"]
     assert gain.loc["CT"].tolist() == [80, 0.25, 1.0, 0.75]
     assert gain.loc["All domains", "last"] == 0.5
     gap = rollouts(steps=20).query("not (domain == 'ecg' and step < 5)")
-    assert np.isnan(curves.gain_table(gap).loc["ECG", "first"])
+    assert np.isnan(gain_table(gap).loc["ECG", "first"])
 
 
 def test_smoothing_leaves_gaps_out() -> None:
@@ -120,7 +119,7 @@ def test_tables_have_intervals_where_there_are_enough_patients() -> None:
 
 def test_gains_and_gaps_as_tables() -> None:
     before, after = predictions(right=0.0), predictions(right=1.0)
-    table = gain_table(gains({"aligned": before, "trained": after}), "exact_match")
+    table = gains_table(gains({"aligned": before, "trained": after}), "exact_match")
     assert table.loc["Overall", "over aligned"].startswith("1.000")
     halves = pd.concat([before, after], ignore_index=True).assign(sex=["F"] * 18 + ["M"] * 18)
     halves["patient_id"] = [str(number) for number in range(36)]

@@ -164,7 +164,7 @@ def gap_table(scores: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def gain_table(gained: Scores, measure: str = "macro_f1") -> pd.DataFrame:
+def gains_table(gained: Scores, measure: str = "macro_f1") -> pd.DataFrame:
     """Gains in one measure over each earlier model by domain, with intervals; see ``gains``."""
     table = interval_table(gained, measure, floors=False)
     return table.rename(columns={name: f"over {name}" for name in gained})
