@@ -1,5 +1,6 @@
 """Release folders for the tests of the Hub, and a Hub that the clients in this process talk to."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,11 +32,25 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
+def hub_environment(hub: HubServer, cache: Path, token: str = "hf_write") -> dict[str, str]:
+    """The environment of another process whose clients talk to ``hub``, with a cache of its own."""
+    settings = {
+        "HF_ENDPOINT": hub.address,
+        "HF_HOME": str(cache),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_OFFLINE": "0",
+        "HF_TOKEN": token,
+    }
+    return os.environ | settings
+
+
 @contextmanager
 def hub_here(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[HubServer]:
     """A Hub for the clients of this process, which read its address when they were imported."""
     with HubServer().running() as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))

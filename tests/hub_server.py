@@ -56,6 +56,7 @@ class HubServer(Store):
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = 1 << 16  # head and body in one packet, or each reply takes 40 ms
 
             def answer(self) -> None:
                 hub._answer(self)
@@ -111,6 +112,7 @@ class HubServer(Store):
         handler.end_headers()
         if handler.command != "HEAD":
             handler.wfile.write(done.body)
+        handler.wfile.flush()
 
 
 def read_body(handler: BaseHTTPRequestHandler) -> bytes:

@@ -37,7 +37,8 @@ def fetch(name: str, revision: str | None = None, patterns: list[str] | None = N
             f"There is no folder {name}, and no name on the Hugging Face Hub is like that: check "
             "the path, or give 'owner/name'."
         ) from error
-    with explained(f"{name} (model, no folder here)"):
+    at = f" at {revision}" if revision else ""
+    with explained(f"{name}{at} (model, no folder here)"):
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
 
 
