@@ -1,1 +1,1 @@
-"""From a run folder to the Hugging Face Hub and back: traces, weights, cards, and their release."""
+"""Releases: written to a folder from a run folder, checked, and put on the Hugging Face Hub."""
