@@ -105,7 +105,8 @@ def check_machine(size: ModelSize) -> None:
     """Look, before any heavy work, whether ``size`` can be had here.
 
     Raises:
-        LoadError: GPU or weights are missing.
+        LoadError: the GPU is missing, or the folder of the weights.
+        HubError: the Hub cannot give the weights.
         TuningError: the way of tuning is unknown, or needs a GPU that is not there.
     """
     if size.needs_gpu and not torch.cuda.is_available():
@@ -148,8 +149,9 @@ def load_model(
         quantization_config: as ``tuning.quantization`` gives it, for a model to train with QLoRA.
 
     Raises:
-        LoadError: there is no such folder, the Hub cannot give it, or a file of it is missing,
-            truncated or broken.
+        LoadError: there is no such folder, or a file of it is missing, truncated or broken.
+        HubError: the Hub cannot give it; ``GatedError``, ``MissingError``, ``OfflineError`` and
+            ``TokenError`` tell why.
     """
     folder = fetch(str(name_or_path), revision)
     processor = _read_processor(folder)
