@@ -2,11 +2,15 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, jaccard_score, recall_score
+from sklearn.preprocessing import MultiLabelBinarizer
 
+from qoq_lib.answers import read_answer
 from qoq_lib.evaluation.metrics import FLOORS, MEASURES, PredictionsError, evaluate
 from qoq_lib.evaluation.predict import save_predictions
 
@@ -52,6 +56,17 @@ def test_several_labels_by_hand() -> None:
     assert found["exact_match"] == 0.5
 
 
+def test_naming_more_labels_than_apply_costs() -> None:
+    # a: hits 1/2 (of two labels named) and 1, said twice; b: missed; c: named but never true
+    found = evaluate(table([("a", "a, c"), ("a", "a"), ("b", "a")], "a;b;c"))["overall"]
+    a, b, c = 2 * 1.5 / (2 + 3), 0.0, 0.0
+    assert found["penalised_f1"] == pytest.approx((a + b + c) / 3)
+    assert found["macro_f1"] == pytest.approx((2 * 2 / (2 + 3) + 0) / 2)
+    assert found["jaccard"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    modest = evaluate(table([("a;b", "a"), ("b", "b")], "a;b;c"))["overall"]
+    assert modest["penalised_f1"] == modest["macro_f1"]
+
+
 @pytest.mark.parametrize("classes", [2, 3, 4, 5, 8])
 def test_floors_of_balanced_classes(classes: int) -> None:
     names = [f"class {index}" for index in range(classes)]
@@ -63,15 +78,18 @@ def test_floors_of_balanced_classes(classes: int) -> None:
     listing = evaluate(table([(name, ", ".join(names)) for name in names], ";".join(names)))
     assert listing["overall"]["macro_f1"] == pytest.approx(2 / (classes + 1))
     assert listing["overall"]["exact_match"] == 0.0
+    assert listing["overall"]["f1_above_floor"] == pytest.approx(0.0)
+    constant = found["floors"]["constant"]
+    assert listing["overall"]["penalised_f1"] == pytest.approx(constant)
 
 
 @pytest.mark.parametrize("options", ["a", "a;b"])
 def test_a_data_set_with_one_class(options: str) -> None:
     right = evaluate(table([("a", "a"), ("a", "a")], options))["overall"]
-    assert [right[name] for name in MEASURES] == [1.0, 1.0, 1.0, 0.0]
+    assert [right[name] for name in MEASURES] == [1, 1, 0, 1, 1, 1, 0, 9]
     assert right["floors"]["constant"] == 1.0
     wrong = evaluate(table([("a", ""), ("a", "")], options))["overall"]
-    assert [wrong[name] for name in MEASURES] == [0.0, 0.0, 0.0, 1.0]
+    assert [wrong[name] for name in MEASURES] == [0, 0, -1, 0, 0, 0, 1, 8]
 
 
 def test_data_sets_then_domains_then_overall_unweighted() -> None:
@@ -114,25 +132,61 @@ def built(rows: list[tuple[str, str, tuple[str, str]]]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def flat(scores: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    found: dict[str, float] = {}
+def flat(scores: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every score and bound of an interval by its path, counts of rows left out."""
+    found: dict[str, Any] = {}
     for name, value in scores.items():
+        if name in ("n", "rows", "patients", "too_few"):
+            continue
         if isinstance(value, dict):
             found |= flat(value, f"{prefix}{name}/")
-        elif name != "n":
+        elif isinstance(value, list):
+            found |= {f"{prefix}{name}/{end}": bound for end, bound in enumerate(value)}
+        else:
             found[prefix + name] = value
     return found
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(cases, st.randoms(use_true_random=False))
 def test_order_and_duplication_of_rows_cannot_matter(rows: list[Any], random: Any) -> None:
     predictions = built(rows)
-    expected = flat(evaluate(predictions))
-    assert all(0 <= value <= 1 for value in expected.values())
+    expected = flat(evaluate(predictions, resamples=50))
     order = random.sample(range(len(rows)), len(rows))
-    assert flat(evaluate(predictions.iloc[order])) == pytest.approx(expected)
-    assert flat(evaluate(pd.concat([predictions] * 3))) == pytest.approx(expected)
+    shuffled = evaluate(predictions.iloc[order], resamples=50)
+    assert flat(shuffled) == pytest.approx(expected)
+    thrice = evaluate(pd.concat([predictions] * 3), resamples=50)
+    assert flat(thrice) == pytest.approx(expected)
+
+
+@settings(max_examples=20, deadline=None)
+@given(cases, st.permutations(["a", "b", "c"]))
+def test_names_of_classes_cannot_matter(rows: list[Any], names: list[str]) -> None:
+    swap = str.maketrans("abc", "".join(names))
+    renamed = [(true.translate(swap), said.translate(swap), where) for true, said, where in rows]
+    first, second = (evaluate(built(table), resamples=50) for table in (rows, renamed))
+    assert flat(second["overall"]) == pytest.approx(flat(first["overall"]))
+    for name in first["domains"]:
+        for key, scores in first["domains"][name]["datasets"].items():
+            other = second["domains"][name]["datasets"][key]["classes"]
+            for label, parts in scores["classes"].items():
+                assert flat(other[label.translate(swap)]) == pytest.approx(flat(parts))
+
+
+@settings(max_examples=20, deadline=None)
+@given(cases)
+def test_scikit_learn_finds_the_same(rows: list[Any]) -> None:
+    predictions = built([(true, said, ("ct", "x")) for true, said, _ in rows])
+    found = evaluate(predictions, resamples=0)["overall"]
+    said = [read_answer(text, "abc").labels for text in predictions["completion"]]
+    binarizer = MultiLabelBinarizer(classes=["", *"abc"])
+    true, guess = (binarizer.fit_transform(sets) for sets in (predictions["answers"], said))
+    occurs = {"labels": np.flatnonzero(true.sum(axis=0)), "average": "macro", "zero_division": 0}
+    assert found["macro_f1"] == pytest.approx(f1_score(true, guess, **occurs))
+    assert found["balanced_accuracy"] == pytest.approx(recall_score(true, guess, **occurs))
+    samples = jaccard_score(true, guess, average="samples", zero_division=0)
+    assert found["jaccard"] == pytest.approx(samples)
+    assert found["exact_match"] == pytest.approx(accuracy_score(true, guess))
 
 
 def test_scores_survive_a_parquet_file(tmp_path: Any) -> None:

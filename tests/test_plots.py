@@ -7,15 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from datasets import Dataset, DatasetDict
-from fictions import predictions, scores
 from matplotlib.figure import Figure
 
 from qoq_lib.data.example import FEATURES, SPLITS
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.domains import DOMAIN_NAMES, DOMAINS
 from qoq_lib.evaluation import plots
-from qoq_lib.evaluation.plots.scores import confusion_shares
-from qoq_lib.evaluation.report import answered
 
 plots.use_theme()
 
@@ -128,40 +125,6 @@ def test_an_ecg_strip_cuts_no_wave_off_and_shows_ten_seconds() -> None:
     assert "first 10 s of 15 s" in words(plots.ecg_strip(tall))
 
 
-def test_domain_bars_show_models_beside_three_floors() -> None:
-    figure = plots.domain_bars(scores(aligned=0.5, trained=1.0))
-    (axis,) = figure.axes
-    assert [text.get_text() for text in axis.get_xticklabels()] == [
-        "CT\nn = 8",
-        "ECG\nn = 10",
-        "Overall\nn = 18",
-    ]
-    assert axis.get_ylabel() == "macro-F1"
-    assert len(axis.patches) == 6
-    assert words(figure).count("floor: ") >= 3
-
-
-def test_confusion_counts_answers_of_each_true_label() -> None:
-    rows = predictions(("ct",), right=0.5)
-    shares = confusion_shares(answered(rows))
-    assert list(shares.columns) == [*shares.index, "none"]
-    assert (np.diag(shares) == 0.5).all() and (shares["none"] == 0.5).all()
-    figure = plots.confusion(rows)
-    assert len(figure.axes) == 1 and "CT (n = 8)" in words(figure)
-
-
-def test_confusion_gathers_rare_labels_and_names_repeated_domains() -> None:
-    labels = [f"label {n}" for n in range(12)]
-    rows = pd.concat([predictions(("ct",))] * 2, ignore_index=True)
-    rows["dataset"] = ["a"] * 8 + ["b"] * 8
-    rows["options"] = [labels] * 16
-    rows["answers"] = [[labels[n % 12]] for n in range(16)]
-    rows["completion"] = "\\boxed{label 11}"
-    shares = confusion_shares(answered(rows))
-    assert len(shares) == 8 and (shares["other"] == 1).all()
-    assert "CT: a (n = 8)" in words(plots.confusion(rows))
-
-
 def test_a_case_sheet_shows_image_answer_and_any_completion(data: DatasetDict) -> None:
     chosen = [data["test"][n] for n in (0, len(data["test"]) - 1)]
     frame = pd.DataFrame(
@@ -171,7 +134,8 @@ def test_a_case_sheet_shows_image_answer_and_any_completion(data: DatasetDict) -
             "completion": ["$x_ \\boxed{ \x07 \u4f60 " + "w" * 400, "fine"],
         }
     )
-    figure = plots.case_sheet(chosen, frame, "Cases")
+    seen = [chosen[0] | {"regions": None}, chosen[1] | {"regions": [(1, 1, 9, 9)]}]
+    figure = plots.case_sheet(seen, frame, "Cases")
     assert png(figure)
     assert "no valid answer" in words(figure) and f"true: {chosen[0]['answers'][0]}" in words(
         figure

@@ -1,5 +1,6 @@
 """What is computed for figures and tables: score tables, cases, cells."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -7,10 +8,24 @@ import pandas as pd
 import pytest
 from fictions import predictions, scores
 
-from qoq_lib.evaluation.metrics import evaluate
-from qoq_lib.evaluation.report import cases, read_predictions, score_table
+from qoq_lib.domains import DOMAIN_NAMES, DOMAINS
+from qoq_lib.evaluation.metrics import PredictionsError, evaluate
+from qoq_lib.evaluation.report import (
+    PAPER_RESULTS,
+    beside_paper,
+    gains,
+    gains_table,
+    gap_table,
+    interval_table,
+    measure_table,
+    notes,
+    paper_table,
+    read_predictions,
+    score_table,
+)
 from qoq_lib.evaluation.tables import cell_text, table
 from qoq_lib.runs import RunError
+from qoq_lib.runs.manifest import Manifest
 
 
 def test_the_score_table_ends_with_the_overall_mean() -> None:
@@ -21,24 +36,96 @@ def test_the_score_table_ends_with_the_overall_mean() -> None:
     assert list(bare) == ["n", "trained"] and bare.loc["CT", "trained"] == 0.5
 
 
-def test_cases_prefer_what_changed_and_take_domains_in_turn() -> None:
-    before, after = predictions(right=0.5), predictions(right=0.9)
-    best, worst = cases({"aligned": before, "trained": after}, count=4)
-    assert best["domain"].tolist() == ["ct", "ecg", "ct", "ecg"]
-    assert best["id"].iloc[0] == "ct/4"  # the first that only training got right
-    assert not worst["correct"].any()
-    alone, none = cases({"trained": predictions(right=1.0)})
-    assert len(alone) == 6 and none.empty
-
-
 def test_predictions_are_read_in_the_order_of_the_models(tmp_path: Any) -> None:
     with pytest.raises(RunError, match="run notebook 03"):
         read_predictions(tmp_path)
     for name in ("trained", "aligned", "another"):
         predictions().to_parquet(tmp_path / f"{name}.parquet")
     found = read_predictions(tmp_path)
-    assert list(found) == ["aligned", "trained"]
+    assert list(found) == ["another", "aligned", "trained"]
     assert evaluate(found["trained"])["overall"]["macro_f1"] == 1.0
+
+
+def test_predictions_without_rows_or_torn_are_one_sentence(tmp_path: Any) -> None:
+    predictions().head(0).to_parquet(tmp_path / "trained.parquet")
+    with pytest.raises(RunError, match="^predictions/trained.parquet has no rows"):
+        read_predictions(tmp_path)
+    (tmp_path / "trained.parquet").write_bytes(b"PAR1 torn")
+    with pytest.raises(RunError, match="^predictions/trained.parquet cannot be read"):
+        read_predictions(tmp_path)
+
+
+def test_notes_say_what_the_page_rests_on(tmp_path: Any) -> None:
+    tables = {"aligned": predictions(("ct",)), "trained": predictions(("ct",)).head(6)}
+    manifest = Manifest(tmp_path / "run.json", tmp_path.name)
+    for stage in ("02_align_modalities", "03_drpo_train", "05_domain_analysis"):
+        manifest.claim(stage, {})
+    manifest.end("02_align_modalities", "completed", {})
+    scored = {name: evaluate(table) for name, table in tables.items()}
+    assert notes(tmp_path, tables, scored) == [
+        "Models: aligned, trained; 6 test questions of 6 patients.",
+        "03_drpo_train of this run is recorded as running.",
+        "Fewer than 10 patients, so without an interval: CT.",
+        "One domain has questions: the overall score is that domain's.",
+        "The trained model's predictions do not hold boxes (no IoU); log-probabilities of the "
+        "options (no AUROC, no calibration); sex and age (no subgroups).",
+        "Not the questions of the trained model, so without a gain: aligned.",
+    ]
+    assert gains(tables) == {}
+    whole = predictions(tuple(DOMAIN_NAMES)).assign(boxes=None, option_logprobs=None, sex=None)
+    whole["patient_id"] = [str(number) for number in range(len(whole))]
+    assert len(notes(tmp_path / "none", {"trained": whole}, {"trained": evaluate(whole)})) <= 2
+
+
+def test_tables_have_intervals_where_there_are_enough_patients() -> None:
+    many = pd.concat([predictions(("ct",), right=0.5)] * 4, ignore_index=True)
+    many["patient_id"] = [str(number) for number in range(len(many))]
+    scored = {"trained": evaluate(many)}
+    cell = interval_table(scored, "exact_match").loc["Overall", "trained"]
+    assert re.fullmatch(r"0\.500 \[0\.\d{3}, 0\.\d{3}\]", cell)
+    few = interval_table(scores(trained=0.5), "exact_match").loc["CT"]
+    assert few["trained"] == "0.500 [–]" and few["patients"] == 8
+    assert interval_table(scored, by_set=True).index.tolist() == ["CT: set_ct"]
+    every = measure_table(scored | {"located": evaluate(many.assign(boxes=[[[0, 0, 1, 1]]] * 32))})
+    assert every.loc["box iou", "n"] == 32 and every["trained"].isna()["box iou"]
+    assert "constant" not in every.index
+
+
+def test_gains_and_gaps_as_tables() -> None:
+    before, after = predictions(right=0.0), predictions(right=1.0)
+    table = gains_table(gains({"aligned": before, "trained": after}), "exact_match")
+    assert table.loc["Overall", "over aligned"].startswith("1.000")
+    halves = pd.concat([before, after], ignore_index=True).assign(sex=["F"] * 18 + ["M"] * 18)
+    halves["patient_id"] = [str(number) for number in range(36)]
+    gap = gap_table(evaluate(halves)).set_index("measure").loc["exact match"]
+    assert (gap["highest"], gap["lowest"], gap["gap"]) == ("M", "F", "1.000 [1.000, 1.000]")
+    assert gap_table(evaluate(before)).empty
+
+
+def test_the_papers_numbers_stand_beside_a_run() -> None:
+    assert paper_table("f1", ("GRPO", "DRPO"), "2").loc["Overall"].tolist() == [0.193, 0.295]
+    with pytest.raises(PredictionsError, match="Table 2 of the paper has no f1 of 'GPT-4o'"):
+        paper_table("f1", ("GPT-4o",), "2")
+    by_paper = evaluate(predictions(("ct", "ecg"), right=0.0), paper=True)
+    accuracy = beside_paper(by_paper, "accuracy")
+    assert accuracy.loc["CT", "this run"] == accuracy.loc["CT", "floor: invalid"] == 0.75
+    assert accuracy.loc["CT", "paper: QoQ-Med-32B"] == 0.571
+    assert np.isnan(accuracy.loc["ECG", "paper: GRPO"])
+    f1 = beside_paper(by_paper, "f1")
+    assert f1.loc["CT", "floor: all options"] == pytest.approx(0.4)
+
+
+def test_every_printed_number_has_its_source_and_place() -> None:
+    known = pd.read_csv(PAPER_RESULTS, keep_default_na=False)
+    assert list(known) == ["table", "model", "domain", "dataset", "metric", "value", "source"]
+    assert known["source"].str.startswith("arXiv 2506.00711v2").all()
+    assert set(known["domain"]) <= {*DOMAINS, "overall"} and known["value"].between(0, 1).all()
+    assert not known.duplicated(["table", "model", "domain", "dataset", "metric"]).any()
+    # Rows whose printed overall score is the mean of their domains, unlike the paper's DRPO.
+    for model in ("SFT", "PPO", "GRPO", "DRPO, no KL"):
+        for metric in ("f1", "accuracy"):
+            *domains, overall = paper_table(metric, (model,), "2")[model]
+            assert np.mean(domains) == pytest.approx(overall, abs=0.0016)
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,50 @@
-"""Batched generation over a split: one prediction row per question."""
+"""Batched answers to a split's questions, in parts that survive a kill.
 
+Any model that ``load_model`` opens is asked by ``predict``; answers made elsewhere come in through
+``qoq_lib.evaluation.elsewhere``. Both give the same table.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
+from PIL import Image
 
+from qoq_lib.data.example import ecg_array
 from qoq_lib.data.prompts import AnswerStyle, to_messages
+from qoq_lib.evaluation.likelihood import option_logprobs
+from qoq_lib.evaluation.parts import Parts, save_predictions
 from qoq_lib.model.pixels import model_view
-from qoq_lib.runs import progress
+from qoq_lib.runs import derive_seed, progress
 
-COLUMNS = ("id", "domain", "dataset", "patient_id", "options", "answers")
+__all__ = ["COLUMNS", "complete", "predict", "row_facts", "save_predictions"]
+
+COLUMNS = (
+    *("id", "domain", "dataset", "patient_id", "options", "answers"),
+    *("sex", "age_years", "boxes"),
+)
+_SAMPLED = 64  # values of each tensor that tell one model's weights from another's
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Settings:
+    """How the questions are asked."""
+
+    style: AnswerStyle
+    max_new_tokens: int
+    temperature: float
+    batch_size: int
+    seed: int
+    logprobs: bool
+
+
 def predict(
     model: Any,
     processor: Any,
@@ -24,28 +54,69 @@ def predict(
     max_new_tokens: int,
     temperature: float = 0.0,
     batch_size: int = 64,
+    seed: int = 0,
+    logprobs: bool = False,
+    path: Path | None = None,
 ) -> pd.DataFrame:
-    """One completion of every row: greedy at ``temperature`` 0, sampled above (torch's seed).
+    """One completion of every row: greedy at ``temperature`` 0, sampled from ``seed`` above.
 
     A model on the CPU moves to the GPU where there is one.
 
+    Args:
+        model: as ``load_model`` gives it, with its ``processor``.
+        processor: likewise.
+        rows: assembled rows.
+        style: how the answer is asked for.
+        max_new_tokens: at most so many tokens a completion.
+        temperature: of sampling.
+        batch_size: questions at a time.
+        seed: of sampling; each batch has its own, so that a resumed run samples the same.
+        logprobs: whether to score each option too (``likelihood.option_logprobs``).
+        path: parquet file to write. The batches are kept beside it until all are there: after a
+            kill, the same call goes on with what is missing.
+
     Returns:
-        One row per question: ``id, domain, dataset, patient_id, options, answers, completion``.
+        One row per question: ``COLUMNS``, ``image_size`` (width and height of the first image as
+        the model sees it, which ``boxes`` and ``mask``, PNG bytes, are in the pixels of),
+        ``mask``, ``completion``, ``n_tokens``, ``prompt_hash`` (SHA-256 of the chat text and the
+        media) and, with ``logprobs``, ``option_logprobs`` in the order of the options.
     """
     if torch.cuda.is_available() and model.device.type == "cpu":
         model.to("cuda")
     model.eval()
-    records = []
-    starts = range(0, len(rows), batch_size)
-    for start in progress(starts, label="predict (batches)"):
-        batch = [
-            model_view(rows[index], processor.image_processor)
-            for index in range(start, min(start + batch_size, len(rows)))
-        ]
-        completions = complete(model, processor, batch, style, max_new_tokens, temperature)
-        for row, completion in zip(batch, completions, strict=True):
-            records.append({name: row[name] for name in COLUMNS} | {"completion": completion})
-    return pd.DataFrame(records, columns=[*COLUMNS, "completion"])
+    settings = Settings(style, max_new_tokens, temperature, batch_size, seed, logprobs)
+    parts = Parts(path, asdict(settings) | {"weights": weights_fingerprint(model)})
+    tables = []
+    for start in progress(range(0, len(rows), batch_size), label="predict (batches)"):
+        batch = [rows[index] for index in range(start, min(start + batch_size, len(rows)))]
+        views = [model_view(row, processor.image_processor) for row in batch]
+        hashes = [prompt_hash(processor, view, style) for view in views]
+        table = parts.read(start, hashes)
+        if table is None:
+            told = _answers(model, processor, views, settings, start)
+            facts = [row_facts(view) for view in views]
+            table = pd.DataFrame(facts).assign(**told, prompt_hash=hashes)
+            parts.write(start, table)
+        tables.append(table)
+    return parts.join(tables)
+
+
+def _answers(
+    model: Any, processor: Any, views: list[dict[str, Any]], settings: Settings, start: int
+) -> dict[str, list[Any]]:
+    """``completion``, ``n_tokens`` and maybe ``option_logprobs`` of one batch."""
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(settings.seed, f"predict/{start}"))
+        tokens = _generate(
+            model, processor, views, settings.style, settings.max_new_tokens, settings.temperature
+        )
+    texts = processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    lengths = (tokens != processor.tokenizer.pad_token_id).sum(dim=1).tolist()
+    told: dict[str, list[Any]] = {"completion": texts, "n_tokens": lengths}
+    if settings.logprobs:
+        scores = option_logprobs(model, processor, views, texts, settings.style)
+        told["option_logprobs"] = scores
+    return told
 
 
 def complete(
@@ -57,6 +128,21 @@ def complete(
     temperature: float = 0.0,
 ) -> list[str]:
     """Completions of rows already at the model's image size (``model_view``)."""
+    tokens = _generate(model, processor, views, style, max_new_tokens, temperature)
+    texts: list[str] = processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    return texts
+
+
+@torch.no_grad()
+def _generate(
+    model: Any,
+    processor: Any,
+    views: Sequence[Mapping[str, Any]],
+    style: AnswerStyle,
+    max_new_tokens: int,
+    temperature: float,
+) -> torch.Tensor:
+    """New tokens, rows x longest, padded on the right."""
     inputs = processor.apply_chat_template(
         [to_messages(view, style) for view in views],
         add_generation_prompt=True,
@@ -69,12 +155,44 @@ def complete(
     if temperature > 0:
         sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     output = model.generate(**inputs, **sampling, max_new_tokens=max_new_tokens)
-    new = output[:, inputs["input_ids"].shape[1] :]
-    return processor.tokenizer.batch_decode(new, skip_special_tokens=True)
+    return torch.as_tensor(output[:, inputs["input_ids"].shape[1] :])
 
 
-def save_predictions(predictions: pd.DataFrame, path: Path) -> None:
-    """Write parquet under a temporary name, then rename it."""
-    part = path.with_suffix(".part")
-    predictions.to_parquet(part, index=False)
-    part.replace(path)
+def row_facts(view: Mapping[str, Any]) -> dict[str, Any]:
+    """``COLUMNS``, ``image_size`` and ``mask`` of a row, in pixels of its images as they are."""
+    size = view["images"][0].size if view["images"] else None
+    mask = view["mask"] if size else None
+    stored = io.BytesIO()
+    if mask is not None:
+        mask.convert("L").resize(size, Image.Resampling.NEAREST).save(stored, "PNG")
+    facts = {name: view[name] for name in COLUMNS}
+    return facts | {
+        "boxes": [list(map(float, box)) for box in view["boxes"] or []] or None,
+        "image_size": list(size) if size else None,
+        "mask": stored.getvalue() or None,
+    }
+
+
+def prompt_hash(processor: Any, view: Mapping[str, Any], style: AnswerStyle) -> str:
+    """SHA-256 of all that the model is given: chat text, pixels, and ECG with leads and rate."""
+    chat = processor.apply_chat_template(
+        to_messages(view, style), add_generation_prompt=True, tokenize=False
+    )
+    digest = sha256(chat.encode())
+    for image in view["images"] or []:
+        digest.update(repr(image.size).encode() + image.convert("RGB").tobytes())
+    if (ecg := ecg_array(view)) is not None:
+        digest.update(repr((ecg.shape, view["ecg_leads"], view["ecg_rate_hz"])).encode())
+        digest.update(np.ascontiguousarray(ecg).tobytes())
+    return digest.hexdigest()
+
+
+def weights_fingerprint(model: Any) -> str:
+    """SHA-256 of a few values of every tensor: another for each state of training."""
+    digest = sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        flat = tensor.detach().flatten()
+        sample = flat[:: max(1, len(flat) // _SAMPLED)].cpu()
+        digest.update(sample.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""From a run's predictions to what notebook 05 shows: score tables and the cases to look at."""
+"""From a run's predictions to what notebook 05 says: its notes and its score tables."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,25 +6,97 @@ from typing import Any
 
 import pandas as pd
 
-from qoq_lib.answers import read_answer
-from qoq_lib.domains import DOMAINS
-from qoq_lib.evaluation.metrics import FLOORS
+from qoq_lib.domains import DOMAINS, domain_order
+from qoq_lib.evaluation.metrics import FLOORS, MIN_PATIENTS, PredictionsError, compare
 from qoq_lib.runs import RunError
+from qoq_lib.runs.manifest import Manifest
 
 MODELS = ("untrained", "aligned", "trained")
 """The models of a run, in the order in which they come to be."""
 
+PAPER_RESULTS = Path(__file__).with_name("paper_results.csv")
+
+PAPER_MODELS = {"2": ("GRPO", "DRPO"), "5": ("GPT-4o", "QoQ-Med-32B")}
+"""Models of the paper that stand beside a run, by the table that prints them."""
+
 Predictions = Mapping[str, pd.DataFrame]
 Scores = Mapping[str, Mapping[str, Any]]
 
+_ADDED = {
+    "boxes": "boxes (no IoU)",
+    "option_logprobs": "log-probabilities of the options (no AUROC, no calibration)",
+    "sex": "sex and age (no subgroups)",
+}
+
 
 def read_predictions(folder: Path) -> dict[str, pd.DataFrame]:
-    """The predictions of each of ``MODELS`` that the run has; ``RunError`` if none."""
-    paths = {name: Path(folder) / f"{name}.parquet" for name in MODELS}
-    found = {name: pd.read_parquet(path) for name, path in paths.items() if path.is_file()}
-    if not found:
+    """The predictions of a run by model: others that were put there first, then ``MODELS``.
+
+    Raises:
+        RunError: there are none, or a file cannot be read or has no rows.
+    """
+    paths = {path.stem: path for path in sorted(Path(folder).glob("*.parquet"))}
+    if not paths:
         raise RunError("This run has no predictions: run notebook 03 with the same run_id first.")
-    return found
+    order = [name for name in paths if name not in MODELS] + [m for m in MODELS if m in paths]
+    return {name: _read(paths[name]) for name in order}
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise RunError(f"predictions/{path.name} cannot be read: make it again.") from error
+    if table.empty:
+        raise RunError(f"predictions/{path.name} has no rows: predict with that model again.")
+    return table
+
+
+def notes(run: Path, predictions: Predictions, scores: Scores) -> list[str]:
+    """Sentences about what the page below rests on and lacks; the first counts the questions."""
+    last = list(scores)[-1]
+    score = scores[last]
+    n, patients = score["overall"]["n"], score["overall"]["patients"]
+    said = [f"Models: {', '.join(scores)}; {n:,} test questions of {patients:,} patients."]
+    said += [f"{stage} of this run is recorded as {how}." for stage, how in _unfinished(run)]
+    few = [DOMAINS[name].title for name, part in score["domains"].items() if part["too_few"]]
+    if few:
+        said.append(
+            f"Fewer than {MIN_PATIENTS} patients, so without an interval: {', '.join(few)}."
+        )
+    if len(score["domains"]) == 1:
+        said.append("One domain has questions: the overall score is that domain's.")
+    lacking = [what for name, what in _ADDED.items() if name not in predictions[last]]
+    if lacking:
+        said.append(f"The {last} model's predictions do not hold {'; '.join(lacking)}.")
+    other = [name for name in predictions if not _same_questions(predictions, name)]
+    if other:
+        said.append(
+            f"Not the questions of the {last} model, so without a gain: {', '.join(other)}."
+        )
+    return said
+
+
+def gains(predictions: Predictions) -> dict[str, dict[str, Any]]:
+    """What the last model gains over each earlier one (``metrics.compare``) on the same ids."""
+    *earlier, last = predictions
+    return {
+        name: compare(predictions[name], predictions[last])
+        for name in earlier
+        if _same_questions(predictions, name)
+    }
+
+
+def _same_questions(predictions: Predictions, name: str) -> bool:
+    last = list(predictions)[-1]
+    return sorted(predictions[name]["id"]) == sorted(predictions[last]["id"])
+
+
+def _unfinished(run: Path) -> list[tuple[str, str]]:
+    """Stages before this one that have not completed, and how they are recorded."""
+    stages = Manifest(Path(run) / "run.json", Path(run).name).read()["stages"]
+    before = {name: stage["status"] for name, stage in stages.items() if name < "04"}
+    return [(name, status) for name, status in before.items() if status != "completed"]
 
 
 def score_table(scores: Scores, measure: str = "macro_f1", floors: bool = True) -> pd.DataFrame:
@@ -38,55 +110,143 @@ def score_table(scores: Scores, measure: str = "macro_f1", floors: bool = True) 
     Returns:
         Indexed by domain title: ``n``, a column per model, and a column per floor.
     """
-    first = next(iter(scores.values()))
     rows = {}
-    for key in [*first["domains"], "overall"]:
-        parts = {name: _part(score, key) for name, score in scores.items()}
-        own = parts[next(iter(scores))]
+    for title, parts in by_domain(scores).items():
+        own = next(iter(parts.values()))
         row = {"n": own["n"]} | {name: part[measure] for name, part in parts.items()}
         row |= {floor.replace("_", " "): own["floors"][floor] for floor in FLOORS if floors}
-        rows[DOMAINS[key].title if key in DOMAINS else "Overall"] = row
+        rows[title] = row
     return pd.DataFrame.from_dict(rows, orient="index").astype({"n": int})
 
 
-def _part(score: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    part: Mapping[str, Any] = score["overall"] if key == "overall" else score["domains"][key]
-    return part
+def interval_table(
+    scores: Scores, measure: str = "macro_f1", by_set: bool = False, floors: bool = True
+) -> pd.DataFrame:
+    """``score_table`` as text with intervals, by domain or by data set, and ``patients``."""
+    rows = {}
+    for title, parts in (by_dataset if by_set else by_domain)(scores).items():
+        own = next(reversed(parts.values()))
+        row = {"n": own["n"], "patients": own["patients"]}
+        row |= {name: told(part, measure) for name, part in parts.items()}
+        row |= {floor.replace("_", " "): own["floors"].get(floor) for floor in FLOORS if floors}
+        rows[title] = row
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def answered(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The predictions, with the labels read from each completion and whether they are all right.
+def measure_table(scores: Scores) -> pd.DataFrame:
+    """Every overall measure by model, with intervals; ``n`` is the rows that it rests on."""
+    parts = {name: score["overall"] for name, score in scores.items()}
+    names = dict.fromkeys(name for part in parts.values() for name in part["rows"])
+    rows = {
+        name.replace("_", " "): {
+            "n": max(part["rows"].get(name, 0) for part in parts.values()),
+            **{model: told(part, name) for model, part in parts.items()},
+        }
+        for name in names
+        if name not in FLOORS
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
-    Adds ``labels`` (tuple of options) and ``correct`` (the labels are exactly the answers).
-    """
-    labels = [
-        read_answer(text, list(options)).labels
-        for text, options in zip(predictions["completion"], predictions["options"], strict=True)
+
+def gap_table(scores: Mapping[str, Any]) -> pd.DataFrame:
+    """The gaps between subgroups of one model's scores: measure, best and worst group."""
+    rows = [
+        {
+            "patients by": kind,
+            "measure": measure.replace("_", " "),
+            "highest": gap["highest"],
+            "lowest": gap["lowest"],
+            "gap": _with_interval(gap["value"], gap["interval"]),
+        }
+        for kind, found in scores["subgroups"].items()
+        for measure, gap in found["gaps"].items()
     ]
-    right = [
-        set(own) == set(true) for own, true in zip(labels, predictions["answers"], strict=True)
-    ]
-    return predictions.assign(labels=labels, correct=right)
+    return pd.DataFrame(rows)
 
 
-def cases(predictions: Predictions, count: int = 6) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The best and the worst cases of the last model: right ones and wrong ones.
+def gains_table(gained: Scores, measure: str = "macro_f1") -> pd.DataFrame:
+    """Gains in one measure over each earlier model by domain, with intervals; see ``gains``."""
+    table = interval_table(gained, measure, floors=False)
+    return table.rename(columns={name: f"over {name}" for name in gained})
 
-    Cases on which the model before it answered the other way come first (what training won, what
-    it lost), and every domain has its turn before one has its second.
 
-    Returns:
-        Two tables of up to ``count`` rows, columns as ``answered``.
+def beside_paper(scores: Mapping[str, Any], metric: str) -> pd.DataFrame:
+    """One model by the paper's own rules beside two floors and the paper's models.
+
+    Args:
+        scores: ``evaluate(..., paper=True)``.
+        metric: ``"f1"`` or ``"accuracy"``.
     """
-    after, *earlier = [answered(table) for table in reversed(list(predictions.values()))]
-    before = earlier[0].set_index("id")["correct"] if earlier else pd.Series(dtype=bool)
-    after = after.assign(changed=after["correct"] != after["id"].map(before))
-    return _in_turns(after[after["correct"]], count), _in_turns(after[~after["correct"]], count)
+    prefix = "accuracy_" if metric == "accuracy" else ""
+    columns = {metric: "this run", "invalid": "floor: invalid", "all_options": "floor: all options"}
+    rows = {
+        title: {
+            name: part.get(key if key == metric else f"{prefix}{key}", part["floors"].get(key))
+            for key, name in columns.items()
+        }
+        for title, parts in by_domain({"this run": scores}).items()
+        for part in parts.values()
+    }
+    printed = [paper_table(metric, models, table) for table, models in PAPER_MODELS.items()]
+    own = pd.DataFrame.from_dict(rows, orient="index")
+    return own.join([table.add_prefix("paper: ") for table in printed])
 
 
-def _in_turns(rows: pd.DataFrame, count: int) -> pd.DataFrame:
-    order = {name: number for number, name in enumerate(DOMAINS)}
-    rows = rows.sort_values("changed", ascending=False, kind="stable")
-    rows = rows.assign(turn=rows.groupby("domain").cumcount(), place=rows["domain"].map(order))
-    chosen = rows.sort_values(["turn", "place"], kind="stable").head(count)
-    return chosen.drop(columns=["changed", "turn", "place"]).reset_index(drop=True)
+def paper_table(metric: str, models: tuple[str, ...], table: str) -> pd.DataFrame:
+    """Numbers that the paper prints, by domain title and model, "Overall" last.
+
+    Args:
+        metric: ``"f1"`` or ``"accuracy"``, in the paper's sense.
+        models: as ``paper_results.csv`` names them.
+        table: of the paper, as the file names it.
+
+    Raises:
+        PredictionsError: the paper has no such number.
+    """
+    known = pd.read_csv(PAPER_RESULTS, dtype={"table": str}, keep_default_na=False)
+    chosen = known[
+        (known["table"] == table) & (known["metric"] == metric) & known["model"].isin(models)
+    ]
+    if missing := [name for name in models if name not in set(chosen["model"])]:
+        raise PredictionsError(f"Table {table} of the paper has no {metric} of {missing[0]!r}.")
+    wide = chosen.pivot(index="domain", columns="model", values="value")[list(models)]
+    order = [*domain_order([name for name in wide.index if name in DOMAINS]), "overall"]
+    wide = wide.loc[order].rename(index={name: _title(name) for name in order})
+    return wide.rename_axis(index=None, columns=None)
+
+
+def by_domain(scores: Scores) -> dict[str, dict[str, Any]]:
+    """Title of each domain, "Overall" last, to each model's scores there."""
+    keys = domain_order([name for score in scores.values() for name in score["domains"]])
+    found = {
+        _title(key): {m: s["domains"][key] for m, s in scores.items() if key in s["domains"]}
+        for key in keys
+    }
+    return found | {"Overall": {name: score["overall"] for name, score in scores.items()}}
+
+
+def by_dataset(scores: Scores) -> dict[str, dict[str, Any]]:
+    """Title of each data set after its domain's to each model's scores there."""
+    found: dict[str, dict[str, Any]] = {}
+    for model, score in scores.items():
+        for domain, part in score["domains"].items():
+            for name, own in part["datasets"].items():
+                found.setdefault(f"{_title(domain)}: {name}", {})[model] = own
+    return found
+
+
+def told(scores: Mapping[str, Any], measure: str) -> str | None:
+    """A score with its interval as text, ``None`` where the rows cannot tell it."""
+    floors = scores.get("floors", {})
+    value = scores.get(measure, floors.get(measure))
+    return None if value is None else _with_interval(value, scores["intervals"].get(measure))
+
+
+def _with_interval(value: float, interval: list[float] | None) -> str:
+    digits = 3 if abs(value) < 10 else 1
+    bounds = f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else " [–]"
+    return f"{value:.{digits}f}{bounds}"
+
+
+def _title(key: str) -> str:
+    return DOMAINS[key].title if key in DOMAINS else "Overall"

@@ -4,10 +4,11 @@
 readers, faces are white in JupyterLab's dark mode, and the same input gives the same figure.
 """
 
+from qoq_lib.evaluation.plots.answers import confusion, overlap_chart, reliability
 from qoq_lib.evaluation.plots.counts import class_chart, count_chart, modality_counts
 from qoq_lib.evaluation.plots.ecg import ecg_strip
 from qoq_lib.evaluation.plots.media import answer_regions, case_sheet, contact_sheet
-from qoq_lib.evaluation.plots.scores import confusion, domain_bars
+from qoq_lib.evaluation.plots.scores import score_chart, subgroup_chart
 from qoq_lib.evaluation.plots.study import (
     study_curves,
     study_differences,
@@ -35,16 +36,19 @@ __all__ = [
     "confusion",
     "contact_sheet",
     "count_chart",
-    "domain_bars",
     "ecg_strip",
     "modality_counts",
+    "overlap_chart",
+    "reliability",
     "reward_by",
     "reward_curves",
+    "score_chart",
     "signal_share",
     "study_curves",
     "study_differences",
     "study_domains",
     "study_tail",
+    "subgroup_chart",
     "temperatures",
     "training_health",
     "use_theme",

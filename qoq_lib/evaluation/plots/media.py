@@ -69,7 +69,7 @@ def show_media(axis: Axes, row: Mapping[str, Any]) -> None:
     """Draw the row's first image with its boxes, or four leads of its ECG, without ticks."""
     if row["images"]:
         _show_image(axis, row["images"][0])
-        _draw_boxes(axis, row["boxes"] or [], _TRUE)
+        _draw_boxes(axis, [] if row["boxes"] is None else row["boxes"], _TRUE)
     else:
         _show_leads(axis, row)
     axis.set(xticks=[], yticks=[])
@@ -110,12 +110,17 @@ def answer_regions(row: Mapping[str, Any], predicted: Sequence[Sequence[float]])
         _TRUE: f"marked in the data: {len(true) or 'none'}",
         _PREDICTED: f"named by the model: {len(predicted) or 'none'}",
     }
+    _box_legend(figure, counts)
+    return titled(figure, short([*row["answers"], row["id"]], 60, 1))
+
+
+def _box_legend(figure: Figure, words: Mapping[str, str]) -> None:
+    """What the boxes of each colour are, below the figure."""
     lines = [
-        Line2D([], [], color=colour, linewidth=2.0, label=words, path_effects=[_outline(2.0)])
-        for colour, words in counts.items()
+        Line2D([], [], color=colour, linewidth=2.0, label=label, path_effects=[_outline(2.0)])
+        for colour, label in words.items()
     ]
     figure.legend(handles=lines, loc="outside lower center", ncol=2, frameon=False)
-    return titled(figure, short([*row["answers"], row["id"]], 60, 1))
 
 
 def _show_image(axis: Axes, image: Image.Image) -> None:
@@ -142,25 +147,28 @@ def _show_leads(axis: Axes, row: Mapping[str, Any]) -> None:
 
 
 def case_sheet(rows: Sequence[Mapping[str, Any]], cases: pd.DataFrame, title: str) -> Figure:
-    """Cases with their image or ECG, the true answer, the labels read and the completion.
+    """Cases with their image or ECG, true and drawn boxes, the answer and the completion.
 
-    ``rows`` are assembled rows in the order of ``cases`` (``report.cases``). Long completions are
+    ``rows`` are those of ``cases`` as the model saw them (``cases.as_seen``). Long completions are
     cut: their table beside the figure shows them whole.
     """
     columns = min(3, len(rows))
     if not columns:
         raise PlotError("There is no case to show: give at least one row.")
     lines = -(-len(rows) // columns)
-    figure = new_figure(3.3 * lines + 0.5)
+    figure = new_figure(3.3 * lines + 0.7)
     grid = figure.add_gridspec(2 * lines, columns, height_ratios=[2.4, 0.9] * lines)
     for number, (row, case) in enumerate(zip(rows, cases.to_dict("records"), strict=True)):
         line, column = divmod(number, columns)
         axis = figure.add_subplot(grid[2 * line, column])
         show_media(axis, row)
+        _draw_boxes(axis, row["regions"] or [], _PREDICTED, 1.4)
         axis.set_title(DOMAINS[row["domain"]].title, loc="center", fontweight="bold")
         words = figure.add_subplot(grid[2 * line + 1, column])
         words.axis("off")
         words.text(0.5, 1, _case_text(case), va="top", ha="center", fontsize=8, parse_math=False)
+    drawn = "drawn by the model" if any(row["regions"] for row in rows) else "the model drew none"
+    _box_legend(figure, {_TRUE: "marked in the data", _PREDICTED: drawn})
     return titled(figure, title)
 
 

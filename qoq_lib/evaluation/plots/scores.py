@@ -1,113 +1,122 @@
-"""Figures of a test: models beside the trivial floors, and what is mistaken for what."""
+"""Figures of scores: models with their intervals beside the trivial floors, and subgroups."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qoq_lib.domains import domain_order
+from qoq_lib.domains import DOMAINS
 from qoq_lib.evaluation.metrics import FLOORS
 from qoq_lib.evaluation.plots.theme import (
+    FAINT,
     INK,
-    MODEL_COLOURS,
+    PlotError,
     legend_below,
     new_figure,
     panels,
-    set_title,
     short,
     titled,
 )
-from qoq_lib.evaluation.report import answered, score_table
+from qoq_lib.evaluation.report import by_dataset, by_domain
 
-FLOOR_STYLES = {
-    "constant": ("D", "floor: best constant answer"),
-    "invalid": ("X", "floor: never a valid answer"),
-    "all_options": ("o", "floor: all options listed"),
+FLOOR_NAMES = {
+    "constant": "best constant answer",
+    "invalid": "never a valid answer",
+    "all_options": "all options listed",
 }
-_CLASSES = 8
+_EARLIER = ("s", "D", "^", "v", "P", "X")
+_COLOURS = {domain.title: domain.colour for domain in DOMAINS.values()} | {"Overall": INK}
 
 
-def domain_bars(scores: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Macro-F1 by domain of each model as bars, the three trivial floors as markers.
+def score_chart(scores: Mapping[str, Mapping[str, Any]], by_set: bool = False) -> Figure:
+    """Macro-F1 of each model with its 95 % interval, a line per domain or per data set.
 
-    ``scores`` holds ``metrics.evaluate`` of each model's predictions; one seed, so no error bars.
+    The last model has the domain's colour, earlier ones are hollow. The grey bar ends at the best
+    of the three floors, whose ends are ticks: what lies inside is no skill.
+
+    Args:
+        scores: ``metrics.evaluate`` of each model's predictions.
+        by_set: whether lines are data sets; ``PlotError`` where they would be the domains again.
     """
-    table = score_table(scores)
-    place = np.arange(len(table), dtype=float)
-    place[-1] += 0.4  # the mean of the domains stands apart from them
-    width = 0.8 / len(scores)
-    figure = new_figure(4.2)
+    if by_set and len(by_dataset(scores)) == len(by_domain(scores)) - 1:
+        raise PlotError("Every domain has one data set: the figure above is theirs too.")
+    lines = by_dataset(scores) if by_set else by_domain(scores)
+    figure = new_figure(0.42 * len(lines) + 1.6)
     axis = figure.add_subplot()
-    for number, name in enumerate(scores):
-        left = place + (number - (len(scores) - 1) / 2) * width
-        axis.bar(left, table[name], width, color=MODEL_COLOURS[name], label=name)
-    for floor in FLOORS:
-        marker, label = FLOOR_STYLES[floor]
-        height = table[floor.replace("_", " ")]
-        dots = axis.scatter(place, height, s=42, color=INK, marker=marker, label=label)
-        dots.set(edgecolor="white", zorder=3, clip_on=False)
+    place = np.arange(len(lines), dtype=float)
+    if not by_set:
+        place[-1] += 0.4  # the mean of the domains stands apart from them
+    for height, (title, parts) in zip(place, lines.items(), strict=True):
+        _draw_floors(axis, height, next(reversed(parts.values()))["floors"])
+        _draw_models(axis, height, parts, _COLOURS[title.partition(":")[0]], list(scores)[-1])
+    counts = [next(reversed(parts.values())) for parts in lines.values()]
     names = [
-        f"{short([name], 12)}\nn = {n:,}" for name, n in zip(table.index, table["n"], strict=True)
+        f"{short([title], 44, 1)}  (n = {own['n']:,})"
+        for title, own in zip(lines, counts, strict=True)
     ]
-    axis.set_xticks(place, names, fontsize=8)
-    axis.set(ylabel="macro-F1", ylim=(0, 1), xlim=(-0.55, place[-1] + 0.55))
-    axis.grid(False, axis="x")
-    legend_below(figure, axis, columns=3)
-    return titled(figure, "Macro-F1 on the test split by domain")
+    axis.set_yticks(place, names)
+    axis.set(xlabel="macro-F1", xlim=(-0.01, 1.01), ylim=(place[-1] + 0.55, -0.55))
+    axis.grid(False, axis="y")
+    _legend(figure, axis, list(scores))
+    what = "data set" if by_set else "domain"
+    return titled(figure, f"Macro-F1 on the test split by {what} (95 % intervals over patients)")
 
 
-def confusion(predictions: pd.DataFrame) -> Figure:
-    """What is answered for what, one panel per data set, in percent of the rows of a true label.
+def _draw_floors(axis: Axes, height: float, floors: Mapping[str, float]) -> None:
+    axis.barh(height, max(floors.values(), default=0), 0.62, color="#E6E6E6", zorder=1)
+    for value in (floors[name] for name in FLOORS if name in floors):
+        axis.plot([value] * 2, [height - 0.31, height + 0.31], color=FAINT, linewidth=1.1, zorder=2)
 
-    The columns carry the numbers of the rows' labels; "none" is an answer without a label. A row
-    with two true labels counts in both lines; a panel shows its most frequent labels.
+
+def _draw_models(
+    axis: Axes, height: float, parts: Mapping[str, Mapping[str, Any]], colour: str, last: str
+) -> None:
+    """The models one below the other, within the line's height."""
+    shifts = np.linspace(-0.2, 0.2, len(parts)) if len(parts) > 1 else [0.0]
+    for number, ((name, own), shift) in enumerate(zip(parts.items(), shifts, strict=True)):
+        final = name == last
+        marker = "o" if final else _EARLIER[number % len(_EARLIER)]
+        edge = colour if final else "#6E6E6E"
+        if bounds := own["intervals"].get("macro_f1"):
+            axis.plot(bounds, [height + shift] * 2, color=edge, linewidth=1.8 if final else 1.0)
+        dots = axis.scatter(own["macro_f1"], height + shift, s=42 if final else 22, marker=marker)
+        dots.set(facecolor=colour if final else "white", edgecolor=edge, zorder=4, clip_on=False)
+
+
+def _legend(figure: Figure, axis: Axes, models: list[str]) -> None:
+    """The models' markers and the floors' bar, once for all lines."""
+    for number, name in enumerate(models):
+        final = number == len(models) - 1
+        marker = "o" if final else _EARLIER[number % len(_EARLIER)]
+        edge = INK if final else "#6E6E6E"
+        dots = axis.scatter([], [], s=42 if final else 22, marker=marker, label=name)
+        dots.set(facecolor=INK if final else "white", edgecolor=edge)
+    axis.barh([0], [0], color="#E6E6E6", label="up to the best trivial floor (ticks: the three)")
+    legend_below(figure, axis, columns=4)
+
+
+def subgroup_chart(scores: Mapping[str, Any], measure: str = "macro_f1") -> Figure:
+    """One overall score by sex and by age band, with 95 % intervals over patients.
+
+    ``scores`` are of one model. ``PlotError`` where the rows tell neither sex nor age.
     """
-    sets = answered(predictions).groupby(["domain", "dataset"], sort=False)
-    order = domain_order(list(predictions["domain"].unique()))
-    parts = sorted(sets, key=lambda part: order.index(part[0][0]))
-    domains = [domain for (domain, _), _ in parts]
-    figure, axes = panels(len(parts), height=2.3)
-    for axis, ((domain, dataset), rows) in zip(axes, parts, strict=True):
-        _draw_shares(axis, confusion_shares(rows))
-        title = set_title(domain, dataset, domains)
-        axis.set_title(f"{title} (n = {len(rows):,})", fontsize=9)
-    figure.supxlabel("answered (number of the label)", fontsize=9)
-    return titled(figure, "Answers by true label (% of the label's rows)")
-
-
-def confusion_shares(rows: pd.DataFrame) -> pd.DataFrame:
-    """Share of the rows with a true label (line) that are answered with each label (column).
-
-    ``rows`` as ``report.answered``. Lines and columns are the most frequent true labels; the last
-    columns are "other" (where there are more labels) and "none".
-    """
-    frequent = rows["answers"].explode().value_counts()
-    labels = list(frequent.index[:_CLASSES])
-    every = sorted({label for options in rows["options"] for label in options})
-    rest = ["other"] if len(every) > len(labels) else []
-    columns = [*labels, *rest, "none"]
-    shares = pd.DataFrame(0.0, index=labels, columns=columns)
-    for true, said in zip(rows["answers"], rows["labels"], strict=True):
-        answers = {label if label in labels else "other" for label in said} or {"none"}
-        for label in [label for label in true if label in labels]:
-            for answer in answers:
-                shares.loc[label, answer] += 1 / frequent[label]
-    return shares
-
-
-def _draw_shares(axis: Axes, shares: pd.DataFrame) -> None:
-    values = shares.to_numpy()
-    axis.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for line, column in np.argwhere(values > 0.005):
-        colour = "white" if values[line, column] > 0.6 else INK
-        text = f"{100 * values[line, column]:.0f}"
-        axis.text(column, line, text, color=colour, ha="center", va="center", fontsize=7.5)
-    lines = [f"{short([name], 26, 1)}  {number}" for number, name in enumerate(shares.index, 1)]
-    numbers = [str(number) for number in range(1, len(shares) + 1)]
-    extra = list(shares.columns[len(shares) :])
-    axis.set_yticks(range(len(lines)), lines, fontsize=7.5)
-    axis.set_xticks(range(len(shares.columns)), numbers + extra, fontsize=7.5)
-    axis.grid(False)
+    kinds = scores["subgroups"]
+    if not kinds:
+        raise PlotError("The predictions tell neither sex nor age: predict with them again.")
+    figure, axes = panels(len(kinds), columns=2, height=2.8, sharey=True)
+    whole = scores["overall"][measure]
+    for axis, (kind, found) in zip(axes, kinds.items(), strict=True):
+        for place, own in enumerate(group["overall"] for group in found["groups"].values()):
+            if bounds := own["intervals"].get(measure):
+                axis.plot([place] * 2, bounds, color=INK, linewidth=1.6)
+            axis.scatter(place, own[measure], s=46, color=INK, zorder=3)
+        counts = [group["overall"]["n"] for group in found["groups"].values()]
+        names = [f"{name}\nn = {n:,}" for name, n in zip(found["groups"], counts, strict=True)]
+        axis.axhline(whole, color=FAINT, linewidth=1.0, linestyle="--")
+        axis.set_xticks(range(len(names)), names)
+        axis.set(title=f"By {kind}", xlim=(-0.6, len(names) - 0.4), ylim=(0, 1))
+        axis.grid(False, axis="x")
+    axes[0].set_ylabel(measure.replace("_", " ").replace("macro f1", "macro-F1"))
+    return titled(figure, "Subgroups of patients (95 % intervals; dashed: all patients)")

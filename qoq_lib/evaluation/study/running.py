@@ -17,7 +17,7 @@ from qoq_lib.data.assemble import assemble, load_assembled, load_assembly
 from qoq_lib.data.balance import Balance
 from qoq_lib.data.storage import ASSEMBLY_FILE
 from qoq_lib.evaluation.metrics import evaluate
-from qoq_lib.evaluation.predict import predict, save_predictions
+from qoq_lib.evaluation.predict import predict
 from qoq_lib.evaluation.study.config import DataPlan, Study
 from qoq_lib.evaluation.study.planning import (
     DECODINGS,
@@ -29,7 +29,6 @@ from qoq_lib.evaluation.study.planning import (
     start_folder,
 )
 from qoq_lib.model.loading import ModelSize, load_model
-from qoq_lib.model.randomness import seeded
 from qoq_lib.runs import derive_seed, sha256_file, write_json_atomic
 from qoq_lib.training import launch
 from qoq_lib.training.checkpoints import last_complete
@@ -105,7 +104,7 @@ def _train(study: Study, run: ArmRun, data: DatasetDict) -> None:
         size = _sized(study, data, processor)
         resumed = last_complete(run.folder / "checkpoints" / "training") is not None
         begin = time.monotonic()
-        _, _, log = launch.train(
+        launch.train(
             run.start.checkpoint,
             data["train"],
             size,
@@ -117,7 +116,6 @@ def _train(study: Study, run: ArmRun, data: DatasetDict) -> None:
         )
         cost |= {"seconds": round(time.monotonic() - begin, 3), "resumed": resumed}
         cost |= {"completions": _completions(run.folder, method), "device": _device(size)}
-        log.to_parquet(run.folder / "training_log.parquet", index=False)
     write_json_atomic(run.cost, cost)
 
 
@@ -146,22 +144,22 @@ def _answer(study: Study, run: ArmRun, data: DatasetDict) -> None:
     for name, temperature in DECODINGS.items():
         target = run.predictions(study.split, name)
         target.parent.mkdir(exist_ok=True)
-        with seeded(derive_seed(run.start.seed, "evaluation")):  # the same draws for every arm
-            answers = predict(
-                model,
-                processor,
-                data[study.split],
-                style=size.answer_style,
-                max_new_tokens=size.max_completion_length or 0,
-                temperature=temperature,
-            )
-        save_predictions(answers, target)
+        predict(
+            model,
+            processor,
+            data[study.split],
+            style=size.answer_style,
+            max_new_tokens=size.max_completion_length or 0,
+            temperature=temperature,
+            seed=derive_seed(run.start.seed, "evaluation"),  # the same draws for every arm
+            path=target,
+        )
 
 
 def _score(study: Study, run: ArmRun) -> None:
     """Scores are kept, since a study has hundreds of tables of answers."""
     for name in DECODINGS:
-        scores = evaluate(pd.read_parquet(run.predictions(study.split, name)))
+        scores = evaluate(pd.read_parquet(run.predictions(study.split, name)), resamples=0)
         domains = {domain: _numbers(part) for domain, part in scores["domains"].items()}
         kept = {"overall": _numbers(scores["overall"]), "domains": domains}
         write_json_atomic(run.scores(study.split, name), kept)

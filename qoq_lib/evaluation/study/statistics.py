@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from qoq_lib.evaluation.report import answered
+from qoq_lib.evaluation.metrics import answered
 
 LEVEL = 0.95
 DRAWS = 1000
@@ -105,7 +105,7 @@ class PatientDraws:
 def weighted_macro_f1(rows: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
     """Macro-F1 of one data set under ``weights``, draws x rows, as ``metrics`` defines it.
 
-    Classes are those that occur among the true answers of a draw. ``rows`` as ``report.answered``.
+    Classes are those that occur among the true answers of a draw. ``rows`` as ``metrics.answered``.
     """
     names = sorted({label for labels in rows["answers"] for label in labels})
     true = np.array([[name in set(labels) for name in names] for labels in rows["answers"]], float)

@@ -1,0 +1,106 @@
+"""What each completion says, and what can be told of a row by itself."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from qoq_lib.answers import Box, read_answer
+from qoq_lib.runs import OneSentenceError
+from qoq_lib.training.rewards import lesion_overlap, matched_iou
+
+NEEDED = ("id", "domain", "dataset", "patient_id", "options", "answers", "completion")
+ROW_MEASURES = (
+    *("exact_match", "jaccard", "invalid_rate", "characters", "tokens"),
+    *("box_iou", "mask_iou", "pointing"),
+)
+"""Measures that are means over rows, in the columns that ``answered`` adds."""
+
+
+class PredictionsError(OneSentenceError, ValueError):
+    """The predictions table cannot be scored or made; the message says why."""
+
+
+def answered(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The predictions, with what each completion says and how right it is.
+
+    Args:
+        predictions: a row per question with the columns ``NEEDED``, and where known ``boxes`` (the
+            true ones, n x 4) and ``mask`` (PNG bytes), both in the pixels that the completions'
+            boxes are in, and ``n_tokens``.
+
+    Returns:
+        With the columns ``labels`` (tuple of options), ``regions`` (tuple of boxes) and
+        ``ROW_MEASURES``, NaN where a row cannot tell: the last three are NaN in rows without
+        lesions. ``box_iou`` and ``mask_iou`` are the rewards' ``matched_iou`` with the true boxes
+        and with the lesions of the mask. ``pointing`` is 1 where the middle of the first box named
+        lies in a lesion (the pointing game of Zhang et al., arXiv 1608.00507).
+
+    Raises:
+        PredictionsError: a column is missing, or the table is empty.
+    """
+    missing = [name for name in NEEDED if name not in predictions.columns]
+    if missing:
+        raise PredictionsError(f"The predictions lack the column {missing[0]!r}.")
+    if predictions.empty:
+        raise PredictionsError("There are no predictions to score: the table has no rows.")
+    read = [
+        read_answer(text, list(options))
+        for text, options in zip(predictions["completion"], predictions["options"], strict=True)
+    ]
+    table = predictions.assign(
+        labels=[answer.labels for answer in read],
+        regions=[answer.boxes for answer in read],
+        invalid_rate=[float(not answer.valid) for answer in read],
+        characters=[float(len(text)) for text in predictions["completion"]],
+        tokens=pd.to_numeric(column(predictions, "n_tokens")).astype(float).to_numpy(),
+    )
+    pairs = [
+        (set(said), set(true)) for said, true in zip(table["labels"], table["answers"], strict=True)
+    ]
+    table["exact_match"] = [float(said == true) for said, true in pairs]
+    table["jaccard"] = [len(said & true) / max(len(said | true), 1) for said, true in pairs]
+    places = zip(table["regions"], column(table, "boxes"), column(table, "mask"), strict=True)
+    overlaps = [_located(regions, boxes, mask) for regions, boxes, mask in places]
+    table[["box_iou", "mask_iou", "pointing"]] = np.array(overlaps, float)
+    return table
+
+
+def column(table: pd.DataFrame, name: str) -> pd.Series:
+    """A column, all missing where the table (of an older schema) does not have it."""
+    if name in table:
+        return table[name]
+    return pd.Series([None] * len(table), index=table.index, dtype=object)
+
+
+def _located(regions: Sequence[Box], boxes: Any, mask: Any) -> tuple[float, float, float]:
+    """Box IoU, mask IoU and pointing of one row; NaN without the truth that each needs."""
+    true = [] if boxes is None else [list(map(float, box)) for box in boxes]
+    pixels = None if mask is None else _pixels(mask)
+    by_box = matched_iou(lesion_overlap(regions, {"boxes": true})) if true else np.nan
+    has_mask = pixels is not None and bool(pixels.any())
+    by_mask = matched_iou(lesion_overlap(regions, {"mask": pixels})) if has_mask else np.nan
+    return by_box, by_mask, _points(regions, true, pixels if has_mask else None)
+
+
+def _points(
+    regions: Sequence[Box], true: Sequence[Sequence[float]], pixels: np.ndarray | None
+) -> float:
+    if not true and pixels is None:
+        return np.nan
+    if not regions:
+        return 0.0
+    x1, y1, x2, y2 = regions[0]
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    if pixels is None:
+        return float(any(box[0] <= x < box[2] and box[1] <= y < box[3] for box in true))
+    inside = 0 <= x < pixels.shape[1] and 0 <= y < pixels.shape[0]
+    return float(inside and bool(pixels[int(y), int(x)]))
+
+
+def _pixels(mask: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(mask)) as image:
+        return np.asarray(image.convert("L")) > 0

@@ -1,0 +1,199 @@
+"""``evaluate`` and ``compare``: the tree of scores, as plain numbers for JSON."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from qoq_lib.domains import domain_order
+from qoq_lib.evaluation.metrics.confidence import confidence_scores
+from qoq_lib.evaluation.metrics.labels import (
+    FLOORS,
+    LabelSets,
+    class_scores,
+    label_scores,
+    paper_scores,
+)
+from qoq_lib.evaluation.metrics.paper import paper_sets
+from qoq_lib.evaluation.metrics.reading import ROW_MEASURES, PredictionsError, answered
+from qoq_lib.evaluation.metrics.resampling import (
+    MIN_PATIENTS,
+    Estimate,
+    Resampling,
+    Weights,
+    mean_of,
+)
+from qoq_lib.evaluation.metrics.stays import stay_scores
+from qoq_lib.evaluation.metrics.subgroups import subgroups
+
+MEASURES = (
+    *("macro_f1", "penalised_f1", "f1_above_floor", "balanced_accuracy"),
+    *("exact_match", "jaccard", "invalid_rate", "characters"),
+)
+"""Measures of every result; the others are left out where the rows cannot tell them."""
+
+PAPER_MEASURES = ("f1", "accuracy", "precision", "recall", "specificity")
+
+Estimates = dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Node:
+    """Scores of a group of rows, and of the groups that it consists of."""
+
+    estimates: Estimates
+    n: int
+    patients: int
+    parts: dict[str, "Node"] = field(default_factory=dict)
+    classes: dict[str, Estimates] = field(default_factory=dict)
+
+
+def evaluate(
+    predictions: pd.DataFrame, *, paper: bool = False, resamples: int = 1000, seed: int = 0
+) -> dict[str, Any]:
+    """Score a predictions table.
+
+    Args:
+        predictions: one row per question with ``id, domain, dataset, patient_id, options, answers,
+            completion``, and where known ``boxes``, ``mask`` and ``n_tokens`` (see ``answered``),
+            ``option_logprobs`` (one per option, in their order), ``sex`` and ``age_years``.
+        paper: whether answers are read and scored by the paper's own rules (``paper``,
+            ``labels.paper_scores``): ``PAPER_MEASURES`` in place of ``MEASURES``.
+        resamples: of patients, for the intervals; 0 for none.
+        seed: of the resamples.
+
+    Returns:
+        ``{"overall": scores, "domains": {name: scores | {"datasets": {name: scores | {"classes":
+        {label: scores}}}}}, "subgroups": {"sex" | "age": ...}}``. Scores hold ``n`` (rows),
+        ``patients``, ``too_few`` (fewer than ``MIN_PATIENTS``: then no interval), each measure
+        as a number, ``floors`` (macro-F1 of each of ``FLOORS``), ``intervals`` ([low, high] or
+        ``None`` for each) and ``rows`` (how many each rests on). A measure is a mean over classes,
+        then data sets, then domains, unweighted; one that the rows cannot tell is missing.
+        ``subgroups.subgroups`` tells their form.
+
+    Raises:
+        PredictionsError: a column is missing, the table is empty, or a row cannot be scored.
+        ValueError: a domain is unknown.
+    """
+    table, resampling = answered(predictions), _resampling(predictions, resamples, seed)
+    score = _paper_scores if paper else _scores
+    scores = _plain_tree(_tree(table, resampling, score))
+    if not paper:
+        scores["subgroups"] = subgroups(table, lambda rows: _tree(rows, resampling, score), _plain)
+    return scores
+
+
+def compare(
+    before: pd.DataFrame, after: pd.DataFrame, *, resamples: int = 1000, seed: int = 0
+) -> dict[str, Any]:
+    """What ``after`` gains over ``before`` on the same questions: paired differences.
+
+    Arguments and result as for ``evaluate``, but each number is ``after`` minus ``before``, its
+    interval from the same resamples of patients in both, and there are no classes or subgroups.
+
+    Raises:
+        PredictionsError: also where the two tables do not hold the same ids.
+    """
+    if sorted(before["id"]) != sorted(after["id"]):
+        raise PredictionsError(
+            "The two tables do not answer the same questions: predict with both models on one "
+            "split, or keep the ids that both have."
+        )
+    resampling = _resampling(after, resamples, seed)
+    first, second = (_tree(answered(table), resampling, _scores) for table in (before, after))
+    return _plain_tree(_difference(first, second))
+
+
+def _resampling(predictions: pd.DataFrame, resamples: int, seed: int) -> Resampling:
+    return Resampling(predictions["patient_id"], resamples, seed)
+
+
+Scorer = Callable[[pd.DataFrame, Weights], Estimates]
+
+
+def _tree(table: pd.DataFrame, resampling: Resampling, score: Scorer) -> Node:
+    domains = {}
+    for name in domain_order(sorted(table["domain"].unique())):
+        sets = table[table["domain"] == name].groupby("dataset")
+        parts = {key: _leaf(rows, resampling, score) for key, rows in sets}
+        domains[name] = _above(parts, table[table["domain"] == name])
+    return _above(domains, table)
+
+
+def _above(parts: dict[str, Node], rows: pd.DataFrame) -> Node:
+    """The unweighted mean of the parts, measure by measure over the parts that have it."""
+    names = dict.fromkeys(name for part in parts.values() for name in part.estimates)
+    estimates = {
+        name: mean_of([p.estimates[name] for p in parts.values() if name in p.estimates])
+        for name in names
+    }
+    return Node(estimates, len(rows), rows["patient_id"].nunique(), parts)
+
+
+def _leaf(rows: pd.DataFrame, resampling: Resampling, score: Scorer) -> Node:
+    weights = resampling.weights(rows["patient_id"])
+    classes = class_scores(_label_sets(rows), weights) if score is _scores else {}
+    return Node(score(rows, weights), len(rows), rows["patient_id"].nunique(), classes=classes)
+
+
+def _label_sets(rows: pd.DataFrame) -> LabelSets:
+    return LabelSets.of(rows["answers"], rows["labels"], rows["options"])
+
+
+def _scores(rows: pd.DataFrame, weights: Weights) -> Estimates:
+    every = pd.Series(True, index=rows.index).to_numpy()
+    labels = label_scores(_label_sets(rows), weights)
+    return {
+        **{name: weights.estimate(values, every) for name, values in labels.items()},
+        **weights.means(rows[list(ROW_MEASURES)]),
+        **confidence_scores(rows, weights),
+        **stay_scores(rows, weights),
+    }
+
+
+def _paper_scores(rows: pd.DataFrame, weights: Weights) -> Estimates:
+    every = pd.Series(True, index=rows.index).to_numpy()
+    scores = paper_scores(LabelSets.of(*paper_sets(rows)), weights)
+    return {name: weights.estimate(values, every) for name, values in scores.items()}
+
+
+def _difference(first: Node, second: Node) -> Node:
+    estimates = {
+        name: second.estimates[name].minus(first.estimates[name])
+        for name in second.estimates
+        if name in first.estimates
+    }
+    parts = {name: _difference(first.parts[name], part) for name, part in second.parts.items()}
+    return Node(estimates, second.n, second.patients, parts)
+
+
+def _plain_tree(root: Node) -> dict[str, Any]:
+    domains = {}
+    for name, domain in root.parts.items():
+        sets = {key: _plain(part) | _plain_classes(part) for key, part in domain.parts.items()}
+        domains[name] = _plain(domain) | {"datasets": sets}
+    return {"overall": _plain(root), "domains": domains}
+
+
+def _plain_classes(node: Node) -> dict[str, Any]:
+    classes = {
+        label: _plain(Node(estimates, first.n, len(first.patients)))
+        for label, estimates in node.classes.items()
+        for first in [next(iter(estimates.values()))]
+    }
+    return {"classes": classes} if classes else {}
+
+
+def _plain(node: Node) -> dict[str, Any]:
+    known = {name: one for name, one in node.estimates.items() if one.value == one.value}
+    floors = {name: known[name].value for name in FLOORS if name in known}
+    return {
+        "n": node.n,
+        "patients": node.patients,
+        "too_few": node.patients < MIN_PATIENTS,
+        **{name: one.value for name, one in known.items() if name not in FLOORS},
+        **({"floors": floors} if floors else {}),
+        "intervals": {name: one.interval for name, one in known.items()},
+        "rows": {name: one.n for name, one in known.items()},
+    }

@@ -1,0 +1,186 @@
+"""Intervals, regions, log-probabilities, hospital stays, subgroups and paired differences."""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.metrics import cohen_kappa_score, roc_auc_score
+
+from qoq_lib.data.sources.multimodal import ENDINGS, STAYS
+from qoq_lib.evaluation.metrics import MIN_PATIENTS, PredictionsError, compare, evaluate
+from qoq_lib.evaluation.metrics.confidence import auroc, confidences
+from qoq_lib.evaluation.metrics.reading import answered
+
+
+def table(true: list[str], said: list[str], options: Any = ("a", "b"), **more: Any) -> pd.DataFrame:
+    """A row per answer, each of a patient of its own."""
+    rows = {
+        "id": [f"x/{number}" for number in range(len(true))],
+        "domain": "ct",
+        "dataset": "x",
+        "patient_id": [f"p{number}" for number in range(len(true))],
+        "options": [list(options)] * len(true),
+        "answers": [[label] for label in true],
+        "completion": [f"\\boxed{{{label}}}" for label in said],
+    }
+    return pd.DataFrame(rows | more)
+
+
+def overall(predictions: pd.DataFrame, **options: Any) -> dict[str, Any]:
+    return evaluate(predictions, **options)["overall"]
+
+
+def test_an_interval_is_that_of_independent_patients() -> None:
+    half = table(["a"] * 400, ["a", "b"] * 200)
+    low, high = overall(half)["intervals"]["exact_match"]
+    error = 1.96 * np.sqrt(0.25 / 400)
+    assert low == pytest.approx(0.5 - error, abs=0.01)
+    assert high == pytest.approx(0.5 + error, abs=0.01)
+
+
+def test_a_score_lies_in_its_interval_even_where_resamples_are_biased() -> None:
+    # Classes of one size: list-all, as good as it gets here, is worse in any resample.
+    found = overall(table([*"abcd"] * 12, ["a, b, c, d"] * 48, "abcd"))
+    for name in ("macro_f1", "penalised_f1", "all_options", "exact_match", "f1_above_floor"):
+        low, high = found["intervals"][name]
+        assert low <= found.get(name, found["floors"].get(name)) <= high <= 1
+
+
+def test_more_rows_of_the_same_patients_do_not_narrow_it() -> None:
+    few = table(["a"] * 40, ["a", "b"] * 20)
+    many = pd.concat([few] * 10)
+    wide, narrow = (overall(rows)["intervals"]["macro_f1"] for rows in (few, many))
+    assert narrow == pytest.approx(wide)
+    assert overall(many)["n"] == 400 and overall(many)["patients"] == 40
+
+
+def test_too_few_patients_have_no_interval_and_say_so() -> None:
+    few = overall(table(["a"] * (MIN_PATIENTS - 1), ["a"] * (MIN_PATIENTS - 1)))
+    assert few["too_few"] and few["intervals"]["macro_f1"] is None
+    enough = overall(table(["a"] * MIN_PATIENTS, ["a"] * MIN_PATIENTS))
+    assert not enough["too_few"] and enough["intervals"]["macro_f1"] == [1.0, 1.0]
+    bare = overall(table(["a"] * 20, ["a"] * 20), resamples=0)
+    assert bare["intervals"]["macro_f1"] is None
+
+
+def test_the_same_seed_gives_the_same_json() -> None:
+    predictions = table(["a", "b"] * 20, ["a"] * 40, sex=["F", "M"] * 20)
+    first, again, other = (evaluate(predictions, seed=seed) for seed in (1, 1, 2))
+    assert json.dumps(first, allow_nan=False) == json.dumps(again)
+    assert first["overall"]["intervals"] != other["overall"]["intervals"]
+
+
+def located(said: list[list[int]], **truth: Any) -> dict[str, Any]:
+    block = json.dumps([{"bbox_2d": corners, "label": "a"} for corners in said])
+    row = table(["a"], ["a"]).assign(completion=f"```json\n{block}\n```\\boxed{{a}}")
+    return overall(row.assign(**{name: [value] for name, value in truth.items()}))
+
+
+def test_regions_by_hand() -> None:
+    two = [[0, 0, 10, 10], [20, 20, 30, 30]]
+    assert located(two, boxes=two)["box_iou"] == 1.0
+    half = located([[0, 0, 10, 5]], boxes=two)  # half of one, the other missed
+    assert half["box_iou"] == pytest.approx(0.25) and half["pointing"] == 1.0
+    beside = located([[40, 40, 50, 50], [0, 0, 10, 10]], boxes=two[:1])
+    assert beside["pointing"] == 0.0 and beside["box_iou"] == pytest.approx(0.5)
+    assert located([], boxes=two)["box_iou"] == located([], boxes=two)["pointing"] == 0.0
+    unknown = located(two, boxes=None)
+    assert "box_iou" not in unknown and "pointing" not in unknown and "mask_iou" not in unknown
+
+
+def test_masks_by_hand() -> None:
+    pixels = np.zeros((40, 40), np.uint8)
+    pixels[10:20, 10:20] = 255
+    pixels[10:15, 10:15] = 0  # three quarters of the box around it
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "PNG")
+    found = located([[10, 10, 20, 20]], mask=png.getvalue())
+    assert found["mask_iou"] == pytest.approx(0.75) and found["rows"]["mask_iou"] == 1
+    assert found["pointing"] == 1.0 and "box_iou" not in found
+    assert located([[30, 30, 60, 60]], mask=png.getvalue())["pointing"] == 0.0
+
+
+def test_auroc_is_scikit_learns_with_weights_and_ties() -> None:
+    random = np.random.default_rng(0)
+    scores, positive = random.integers(0, 6, 60).astype(float), random.random(60) < 0.4
+    weights = random.integers(0, 4, (5, 60)).astype(float)
+    expected = [roc_auc_score(positive, scores, sample_weight=line) for line in weights]
+    assert auroc(scores, positive, weights) == pytest.approx(expected)
+    assert np.isnan(auroc(scores, np.ones(60, bool), weights)).all()
+
+
+def test_log_probabilities_by_hand() -> None:
+    odds = np.log([[9, 1], [8, 2], [7, 3], [2, 8]])
+    sure = table(["a", "a", "b", "b"], ["a"] * 4, option_logprobs=list(odds))
+    found = overall(sure)
+    assert found["auroc"] == 1.0 and found["rows"]["auroc"] == 4
+    assert confidences(sure)["confidence"].tolist() == pytest.approx([0.9, 0.8, 0.7, 0.8])
+    assert confidences(sure)["hit"].tolist() == [1, 1, 0, 1]
+    # bins .7-.8, .8-.9, .9-1: |.7 - 0|, |1.6 - 2| and |.9 - 1|
+    assert found["calibration_error"] == pytest.approx((0.7 + 0.4 + 0.1) / 4)
+    partly = sure.assign(option_logprobs=[odds[0], None, None, odds[3]])
+    assert overall(partly)["rows"]["auroc"] == 2
+    assert "auroc" not in overall(sure.drop(columns="option_logprobs"))
+    with pytest.raises(PredictionsError, match=r"^Row 'x/0' has 1 option_logprobs for 2 options"):
+        evaluate(sure.assign(option_logprobs=[[0.1]] * 4))
+
+
+def test_length_of_stay_is_ordered_and_silence_is_farthest() -> None:
+    true, said = [STAYS[n] for n in (0, 1, 2, 3, 3)], [STAYS[n] for n in (0, 2, 2, 1, 3)]
+    found = overall(table(true, said, STAYS))
+    assert found["stay_bins_off"] == pytest.approx((0 + 1 + 0 + 2 + 0) / 5)
+    expected = cohen_kappa_score([0, 1, 2, 3, 3], [0, 2, 2, 1, 3], weights="quadratic")
+    assert found["stay_kappa"] == pytest.approx(expected)
+    silent = overall(table(true, ["who knows"] * 5, STAYS[::-1]))
+    assert silent["stay_bins_off"] == pytest.approx((3 + 2 + 2 + 3 + 3) / 5)
+    assert silent["stay_kappa"] < 0
+    assert "stay_kappa" not in overall(table(["a"], ["a"]))
+
+
+def test_endings_by_hand() -> None:
+    died, neither = ENDINGS
+    true, said = [died, died, neither, neither], [died, neither, died, "?"]
+    found = overall(table(true, said, ENDINGS))
+    assert found["ending_f1"] == pytest.approx(0.5)
+    assert found["ending_sensitivity"] == 0.5 and found["ending_specificity"] == 0.0
+
+
+def test_subgroups_and_their_gap() -> None:
+    women = table(["a", "b"] * 10, ["a", "b"] * 10, sex="F", age_years=30.0)
+    men = table(["a", "b"] * 10, ["a", "a"] * 10, sex="M", age_years=80.0)
+    men["patient_id"] = "m" + men["patient_id"]
+    unknown = table(["a"], ["b"], sex=None, age_years=np.nan)
+    found = evaluate(pd.concat([women, men, unknown]))["subgroups"]
+    sex, age = found["sex"], found["age"]
+    assert list(sex["groups"]) == ["F", "M"] and list(age["groups"]) == ["18-39", "80+"]
+    assert sex["missing"] == age["missing"] == 1
+    assert sex["groups"]["M"]["overall"]["exact_match"] == 0.5
+    assert sex["groups"]["M"]["domains"]["ct"]["n"] == 20
+    gap = sex["gaps"]["exact_match"]
+    assert (gap["value"], gap["highest"], gap["lowest"]) == (0.5, "F", "M")
+    assert 0 < gap["interval"][0] < 0.5 < gap["interval"][1]
+    few = pd.concat([women, men.head(2)])
+    assert evaluate(few)["subgroups"]["sex"]["gaps"] == {}
+    assert evaluate(women.drop(columns=["sex", "age_years"]))["subgroups"] == {}
+
+
+def test_a_gain_is_paired() -> None:
+    before, after = table(["a"] * 40, ["b"] * 40), table(["a"] * 40, ["a", "b"] * 20)
+    gain = compare(before, after)
+    assert gain["overall"]["exact_match"] == 0.5 and gain["domains"]["ct"]["exact_match"] == 0.5
+    assert gain["overall"]["intervals"] == compare(before, after)["overall"]["intervals"]
+    assert gain["overall"]["rows"]["exact_match"] == 40
+    none = compare(after, after.iloc[::-1])["overall"]
+    assert none["macro_f1"] == 0 and none["intervals"]["macro_f1"] == [0, 0]
+    with pytest.raises(PredictionsError, match="do not answer the same questions"):
+        compare(before.head(3), after)
+
+
+def test_rows_tell_what_they_can() -> None:
+    rows = answered(table(["a", "b"], ["a", "b"]).assign(n_tokens=[3, 5]))
+    assert rows["tokens"].tolist() == [3, 5] and rows["box_iou"].isna().all()
+    assert overall(rows)["tokens"] == 4

@@ -1,0 +1,199 @@
+"""Predictions: what a table carries, going on after a kill, options' odds, answers of others."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from chats import Tiny
+from datasets import Dataset
+
+from qoq_lib.data.phantom import make_phantom
+from qoq_lib.data.prompts import to_messages
+from qoq_lib.evaluation import predict as module
+from qoq_lib.evaluation.elsewhere import join_predictions
+from qoq_lib.evaluation.likelihood import option_logprobs
+from qoq_lib.evaluation.metrics import PredictionsError, evaluate
+from qoq_lib.evaluation.predict import predict
+from qoq_lib.model.pixels import model_view
+from qoq_lib.model.tiny import tiny_model
+
+
+@pytest.fixture(scope="module")
+def rows() -> Dataset:
+    """Eight questions of three modalities, some with a lesion."""
+    return make_phantom(200, seed=0).select(range(8))
+
+
+def ask(tiny: Tiny, rows: Dataset, **options: Any) -> pd.DataFrame:
+    return predict(
+        *tiny, rows, **{"style": "brief", "max_new_tokens": 5, "batch_size": 3} | options
+    )
+
+
+def test_a_table_holds_what_the_metrics_need(loud: Tiny, rows: Dataset) -> None:
+    table = ask(loud, rows, logprobs=True)
+    for row, said in zip(rows, table.to_dict("records"), strict=True):
+        view = model_view(row, loud[1].image_processor)
+        assert said["image_size"] == (list(view["images"][0].size) if view["images"] else None)
+        assert (said["boxes"] is None) == (not row["boxes"]) == (said["mask"] is None)
+        assert len(said["option_logprobs"]) == len(row["options"])
+        assert 1 <= said["n_tokens"] <= 5 and said["sex"] == row["sex"]
+    assert table["prompt_hash"].nunique() == len(rows)
+    scores = evaluate(table)
+    assert {"box_iou", "mask_iou", "pointing", "auroc", "tokens"} <= set(scores["overall"])
+    assert set(scores["subgroups"]) == {"sex", "age"}
+
+
+def test_the_mask_lies_where_the_boxes_lie(loud: Tiny, rows: Dataset) -> None:
+    table = ask(loud, rows)
+    told = table[table["boxes"].notna()].iloc[0]
+    box = [{"bbox_2d": list(corners), "label": "x"} for corners in told["boxes"]]
+    exact = f"```json\n{box}\n```\\boxed{{a}}".replace("'", '"')
+    scores = evaluate(pd.DataFrame([dict(told) | {"completion": exact}]))["overall"]
+    assert scores["box_iou"] == 1.0 and scores["mask_iou"] > 0.5 and scores["pointing"] == 1.0
+
+
+def test_a_prompt_hash_changes_with_question_image_and_style(loud: Tiny, rows: Dataset) -> None:
+    processor = loud[1]
+    row = model_view(next(row for row in rows if row["images"]), processor.image_processor)
+    turned = [image.transpose(0) for image in row["images"]]
+    asked = [row, row | {"question": "?"}, row | {"images": turned}, row | {"report": "Fever."}]
+    hashes = {module.prompt_hash(processor, view, "brief") for view in asked}
+    hashes.add(module.prompt_hash(processor, row, "reasoning"))
+    assert len(hashes) == 5
+    assert module.prompt_hash(processor, dict(row), "brief") in hashes
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the batches that were generated; a batch after the second stops as a kill."""
+    sizes: list[int] = []
+    generate: Callable[..., torch.Tensor] = module._generate
+
+    def watched(model: Any, processor: Any, views: list[Any], *rest: Any) -> torch.Tensor:
+        sizes.append(len(views))
+        if len(sizes) == 3:
+            raise KeyboardInterrupt
+        return generate(model, processor, views, *rest)
+
+    monkeypatch.setattr(module, "_generate", watched)
+    return sizes
+
+
+def test_after_a_kill_only_what_is_missing_is_asked(
+    loud: Tiny, rows: Dataset, tmp_path: Path, counted: list[int]
+) -> None:
+    path, sampled = tmp_path / "trained.parquet", {"temperature": 1.0, "seed": 3}
+    with pytest.raises(KeyboardInterrupt):
+        ask(loud, rows, path=path, **sampled)
+    assert not path.exists() and len(list(tmp_path.glob(".trained.*.parts/*.parquet"))) == 2
+    resumed = ask(loud, rows, path=path, **sampled)
+    assert counted == [3, 3, 2, 2]
+    assert [found.name for found in tmp_path.iterdir()] == ["trained.parquet"]
+    whole = ask(loud, rows, **sampled)
+    for name in ("id", "completion", "prompt_hash"):
+        assert resumed[name].tolist() == whole[name].tolist()
+
+
+def test_parts_of_other_weights_or_settings_are_not_gone_on_with(
+    loud: Tiny, rows: Dataset, tmp_path: Path, counted: list[int]
+) -> None:
+    path = tmp_path / "trained.parquet"
+    with pytest.raises(KeyboardInterrupt):
+        ask(loud, rows, path=path)
+    ask(tiny_model(1), rows, path=path)
+    assert counted[3:] == [3, 3, 2]
+    assert [found.name for found in tmp_path.iterdir()] == ["trained.parquet"]
+
+
+def test_sampling_leaves_the_callers_random_numbers_alone(loud: Tiny, rows: Dataset) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first, other = (ask(loud, rows, temperature=1.0, seed=seed) for seed in (0, 1))
+    assert torch.equal(torch.rand(3), expected)
+    assert first["completion"].tolist() != other["completion"].tolist()
+
+
+@pytest.mark.parametrize("said", ["", "so it is \\boxed{what"])
+def test_options_are_scored_as_one_text_at_a_time(loud: Tiny, rows: Dataset, said: str) -> None:
+    model, processor = loud
+    views = [model_view(row, processor.image_processor) for row in rows]
+    together = option_logprobs(model, processor, views, [said] * len(views), "brief")
+    before = said.rpartition("\\boxed{")[0]
+    for view, scores in zip(views[:3], together, strict=False):
+        whole = [whole_text(loud, view, f"{before}\\boxed{{{name}}}") for name in view["options"]]
+        assert np.diff(scores) == pytest.approx(np.diff(whole), abs=1e-3)
+
+
+def whole_text(tiny: Tiny, view: dict[str, Any], ending: str) -> float:
+    """Log-probability of all tokens of ``ending`` after the prompt, in one plain forward pass."""
+    model, processor = tiny
+    inputs = processor.apply_chat_template(
+        [to_messages(view, "brief")],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+    added = torch.tensor([processor.tokenizer(ending, add_special_tokens=False)["input_ids"]])
+    added_to = {"input_ids": added, "attention_mask": torch.ones_like(added)}
+    added_to["mm_token_type_ids"] = torch.zeros_like(added)
+    whole = {name: torch.cat([inputs[name], added_to[name]], dim=1) for name in added_to}
+    with torch.no_grad():
+        logits = model(**{**inputs, **whole}).logits[0, -added.shape[1] - 1 : -1]
+    return float(logits.log_softmax(-1).gather(-1, added.T).sum())
+
+
+def answers(rows: Dataset) -> pd.DataFrame:
+    texts = [f"\\boxed{{{row['answers'][0]}}}" for row in rows]
+    return pd.DataFrame({"id": rows["id"], "completion": texts})
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
+def test_answers_made_elsewhere_are_scored_like_ours(
+    rows: Dataset, tmp_path: Path, kind: str
+) -> None:
+    table, path = answers(rows).sample(frac=1, random_state=0), tmp_path / f"other.{kind}"
+    table.loc[table["id"] == rows["id"][0], "completion"] = ""
+    {
+        "parquet": lambda: table.to_parquet(path),
+        "csv": lambda: table.to_csv(path, index=False),
+        "jsonl": lambda: table.to_json(path, orient="records", lines=True),
+    }[kind]()
+    found = join_predictions(rows, path)
+    assert found["id"].tolist() == rows["id"]
+    assert evaluate(found)["overall"]["rows"]["exact_match"] == len(rows)
+    assert found["completion"].iloc[0] == ""
+    boxed = next(number for number, row in enumerate(rows) if row["boxes"])
+    assert found["boxes"].iloc[boxed] == rows[boxed]["boxes"]
+    assert found["image_size"].iloc[boxed] == list(rows[boxed]["images"][0].size)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop(columns="id"), "there is no column 'id'"),
+        (lambda t: t.iloc[1:], r"^The answers: 1 id \('phantom/\S+'\) of 8 questions without"),
+        (lambda t: pd.concat([t, t.head(2)]), r"2 ids \('phantom/.+ more than once"),
+        (lambda t: t.assign(id="x" + t["id"]), r"8 ids \(.+, …\) not among the 8 questions"),
+        (lambda t: t.assign(completion=None), "8 ids .+ without a completion"),
+    ],
+)
+def test_answers_that_do_not_fit_are_refused_in_one_sentence(
+    rows: Dataset, change: Callable[[pd.DataFrame], pd.DataFrame], message: str
+) -> None:
+    with pytest.raises(PredictionsError, match=message) as caught:
+        join_predictions(rows, change(answers(rows)))
+    assert str(caught.value).count(". ") == 0
+
+
+def test_a_file_of_another_kind_or_none_is_refused(rows: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(PredictionsError, match=r"^answers.txt is none of \.parquet, \.csv"):
+        join_predictions(rows, tmp_path / "answers.txt")
+    with pytest.raises(PredictionsError, match=r"^answers.csv cannot be read"):
+        join_predictions(rows, tmp_path / "answers.csv")
