@@ -22,7 +22,7 @@ from qoq_lib.hub_errors import (
     explain,
     explained,
 )
-from qoq_lib.publishing.plan import Plan, plan_release
+from qoq_lib.publishing.plan import Plan, planned_files
 
 _TAG = re.compile(r"(?!main$)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _KEPT = {".gitattributes"}  # the Hub's own
@@ -91,8 +91,7 @@ def publish(
 
 
 def _refuse_changes(plan: Plan) -> None:
-    now = plan_release(plan.folder, plan.repo_id, plan.repo_type, private=plan.private)
-    if now != plan:
+    if planned_files(plan.folder) != plan.files:
         raise ConflictError(f"{plan.folder} has changed since the plan was made: plan it again.")
 
 
