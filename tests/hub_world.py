@@ -13,7 +13,7 @@ from qoq_lib.publishing.hub import publish
 from qoq_lib.publishing.plan import RepoType, plan_release
 
 GATE = CARD.replace("---\n#", "extra_gated_prompt: The terms of the source.\n---\n#")
-LATER = {"model.safetensors": b"\0later" * 200, "steps/1.parquet": b"\0rows", "run.json": b"{}"}
+LATER = {"model.safetensors": b"\0later" * 200, "steps/1.safetensors": b"\0rows", "run.json": b"{}"}
 
 
 class World:

@@ -1,5 +1,6 @@
 """Publishing to a Hub and downloading from it with the genuine clients."""
 
+import io
 import os
 import signal
 import subprocess
@@ -8,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hub_releases import CARD, contents, hub_environment, hub_here, write_release
 from hub_server import HubServer
@@ -20,11 +23,14 @@ from qoq_lib.hub_errors import (
     MissingError,
     OfflineError,
     TokenError,
+    explain,
     explained,
 )
 from qoq_lib.model.loading import load_model
 from qoq_lib.publishing.hub import publish
 from qoq_lib.publishing.plan import PlanError, plan_release
+from qoq_lib.publishing.policy import PolicyError
+from qoq_lib.publishing.scan import ScanError
 
 GATED = CARD.replace("---\n#", "extra_gated_prompt: The terms of the source.\n---\n#")
 
@@ -44,7 +50,7 @@ def many_files() -> dict[str, bytes]:
         "large.txt": b"0123456789abcdef" * 700_000,
         ".eval_results/ptb_xl.yaml": b"- value: 0.5\n",
     }
-    shards = {f"data/{n:05d}.parquet": b"\0shard" * (n + 1) for n in range(96)}
+    shards = {f"data/{n:05d}.safetensors": b"\0shard" * (n + 1) for n in range(96)}
     return odd | shards | {f"notebooks/{n}.json": b"%d" % n for n in range(96)}
 
 
@@ -93,9 +99,9 @@ def test_a_new_tag_for_the_same_files_makes_no_commit(hub: HubServer, tmp_path: 
 
 
 def test_only_what_changed_is_sent_and_strays_go_when_asked(hub: HubServer, tmp_path: Path) -> None:
-    folder = write_release(tmp_path / "r", {"old.parquet": b"\0x"})
+    folder = write_release(tmp_path / "r", {"old.safetensors": b"\0x"})
     publish(plan_release(folder, "writer/qoq", "model"), "hf_write", "v1")
-    (folder / "old.parquet").rename(folder / "new.parquet")
+    (folder / "old.safetensors").rename(folder / "new.safetensors")
     hub.log.clear()
     plan = plan_release(folder, "writer/qoq", "model")
     made = publish(plan, "hf_write", "v2", replace=True)
@@ -103,7 +109,7 @@ def test_only_what_changed_is_sent_and_strays_go_when_asked(hub: HubServer, tmp_
     assert not hub.asked("PUT /lfs")  # the same bytes under a new name
     repo = hub.repos["models", "writer/qoq"]
     assert repo.files == contents(folder)
-    assert "old.parquet" in repo.at("v1").files
+    assert "old.safetensors" in repo.at("v1").files
 
 
 @pytest.mark.parametrize("private", [True, False])
@@ -131,7 +137,7 @@ publish(plan_release(sys.argv[1], "writer/qoq", "model"), tag="v1")
 def test_a_killed_upload_leaves_nothing_and_is_completed_later(
     hub: HubServer, tmp_path: Path
 ) -> None:
-    shards = {f"{n}.parquet": b"\0%d" % n for n in range(4)}
+    shards = {f"{n}.safetensors": b"\0%d" % n for n in range(4)}
     folder = write_release(tmp_path / "r", shards)
     call = [sys.executable, "-c", KILLED, str(folder)]
     with subprocess.Popen(call, env=hub_environment(hub, tmp_path / "home")) as upload:
@@ -154,6 +160,7 @@ def test_a_killed_upload_leaves_nothing_and_is_completed_later(
         ({"a/.git/config": b""}, "belongs to git"),
         ({"training_args.bin": b"x"}, "training_args.bin can run code when opened"),
         ({"x.parquet.tmp": b"x"}, "x.parquet.tmp is an unfinished file"),
+        ({"data/x.parquet": b"PAR1half"}, "data/x.parquet is no complete parquet file"),
         ({"README.md": b"# No front matter"}, "begins with no front matter"),
         ({"README.md": b"---\na: [\n---\n"}, "front matter of .* is not readable"),
     ],
@@ -165,6 +172,42 @@ def test_a_folder_that_must_not_leave_is_refused(
     with pytest.raises(PlanError, match=sentence) as refused:
         plan_release(folder, "writer/qoq", "model")
     assert "\n" not in str(refused.value)
+
+
+def rows_of(dataset: str) -> dict[str, bytes]:
+    table = io.BytesIO()
+    pq.write_table(pa.table({"dataset": [dataset], "completion": ["So."]}), table)
+    return {"data/all/train-00000-of-00001.parquet": table.getvalue()}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "card", "sentence"),
+    [
+        ("mimic_cxr", GATED, "Traces of mimic_cxr may not leave this machine"),
+        ("ham10000", CARD, "Traces of ham10000 may go to a gated repository only"),
+        ("a_source_without_a_card", GATED, "may not leave this machine"),
+    ],
+)
+def test_rows_leave_only_as_their_data_card_allows(
+    tmp_path: Path, dataset: str, card: str, sentence: str
+) -> None:
+    folder = write_release(tmp_path / "r", rows_of(dataset), card)
+    with pytest.raises(PolicyError, match=sentence):
+        plan_release(folder, "writer/qoq", "dataset")
+
+
+def test_rows_of_a_gated_source_leave_behind_its_gate(hub: HubServer, tmp_path: Path) -> None:
+    folder = write_release(tmp_path / "r", rows_of("ham10000"), GATED)
+    plan = plan_release(folder, "writer/qoq", "dataset")
+    assert [(one.dataset, one.share) for one in plan.verdicts] == [("ham10000", "gated")]
+    publish(plan, "hf_write")
+    assert hub.repos["datasets", "writer/qoq"].gated == "manual"
+
+
+def test_a_token_in_a_file_keeps_the_release_here(tmp_path: Path) -> None:
+    folder = write_release(tmp_path / "r", {"notes.md": f"hf_{'a' * 30}".encode()})
+    with pytest.raises(ScanError, match="notes.md holds what looks like a token"):
+        plan_release(folder, "writer/qoq", "model")
 
 
 def test_no_folder_no_card_no_owner_and_no_links(tmp_path: Path) -> None:
@@ -227,6 +270,14 @@ def test_an_unknown_token_is_told_from_a_missing_repository(
     monkeypatch.setenv("HF_TOKEN", "hf_expired")
     with pytest.raises(TokenError, match="does not accept the token"):
         load_model("writer/qoq")
+
+
+def test_an_unknown_failure_of_the_client_is_one_sentence() -> None:
+    told = explain(RuntimeError("Xet: upload failed\n  at chunk 3."), "writer/qoq (model)")
+    assert type(told) is HubError
+    assert str(told) == (
+        "The Hub's client failed for writer/qoq (model): Xet: upload failed at chunk 3."
+    )
 
 
 def test_an_error_of_ours_inside_the_block_stays_itself() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 from huggingface_hub import metadata_load
 from huggingface_hub.errors import HFValidationError
@@ -108,6 +110,7 @@ def plan_release(
     files = planned_files(folder)
     card, front = _read_card(folder)
     gated = bool(front.get("extra_gated_prompt"))
+    _check_tables(folder)
     verdicts = judge(datasets_in(folder), "traces", gated=gated)
     require(verdicts)
     check_clean(folder)
@@ -142,6 +145,16 @@ def _files(folder: Path) -> Iterator[Path]:
         if path.suffix in _PICKLES:
             raise PlanError(f"{inside} can run code when opened: release safetensors only.")
         yield path
+
+
+def _check_tables(folder: Path) -> None:
+    for path in sorted(folder.rglob("*.parquet")):
+        try:
+            pq.read_schema(path)
+        except pa.ArrowInvalid as error:
+            raise PlanError(
+                f"{path.relative_to(folder)} is no complete parquet file: write the release again."
+            ) from error
 
 
 def _planned(path: Path, folder: Path) -> PlannedFile:
