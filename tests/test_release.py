@@ -1,15 +1,21 @@
 """A release is made from the run's own files, is complete, and holds nothing that must stay."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 from datasets import load_dataset
 from finished_runs import change, finished_run, record
 from huggingface_hub import ModelCard, metadata_load, parse_eval_result_entries
+from PIL import Image
 
 from qoq_lib.data import cards as data_cards
 from qoq_lib.publishing.folders import ReleaseError
@@ -17,14 +23,16 @@ from qoq_lib.publishing.plan import plan_release
 from qoq_lib.publishing.policy import PolicyError
 from qoq_lib.publishing.record import read_record
 from qoq_lib.publishing.release import write_release
-from qoq_lib.runs import read_result
+from qoq_lib.runs import read_result, write_text_atomic
 from qoq_lib.training.checkpoints import save_checkpoint
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(scope="module")
-def made(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(loud: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = finished_run(tmp_path_factory.mktemp("runs") / "done")
-    save_checkpoint(*tiny, run / "checkpoints" / "trained")
+    save_checkpoint(*loud, run / "checkpoints" / "trained")
     record(run)
     return run
 
@@ -117,8 +125,6 @@ def test_a_changed_run_changes_the_card(run: Path) -> None:
 
 
 def test_benchmark_results_are_read_by_the_hub(release: Path, made: Path) -> None:
-    import yaml
-
     text = (release / "model" / ".eval_results" / "questions.yaml").read_text()
     entries = {one.task_id: one for one in parse_eval_result_entries(yaml.safe_load(text))}
     scores = json.loads((made / "metrics.json").read_text())["trained"]
@@ -247,3 +253,42 @@ def test_a_training_from_another_run_answers_for_its_data(run: Path, tmp_path: P
     found = read_record(run)
     assert found.start is not None and found.start.run_id == "first"
     assert "phantom_ct" in found.learned_from
+
+
+CLEAN = """
+import sys
+sys.modules["qoq_lib"] = None  # "import qoq_lib" now fails
+exec(sys.argv[1])
+"""
+
+
+def test_the_code_of_the_card_answers_without_this_package(
+    release: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = (release / "model" / "README.md").read_text(encoding="utf-8")
+    code = re.findall(r"```python\n(.*?)\n```", text, re.DOTALL)[0]
+    assert '"org/done", trust_remote_code=True' in code
+    code = code.replace("max_new_tokens=1024", "max_new_tokens=3, min_new_tokens=3")
+    downloaded = tmp_path / "cache" / "models--org--done"
+    shutil.copytree(release / "model", downloaded / "snapshots" / COMMIT)
+    write_text_atomic(downloaded / "refs" / "main", COMMIT)
+    Image.new("RGB", (56, 56), "grey").save(tmp_path / "image.png")
+    np.save(tmp_path / "ecg.npy", np.random.default_rng(0).normal(size=(12, 5000)))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    answer = subprocess.run(
+        [sys.executable, "-I", "-c", CLEAN, code],
+        cwd=tmp_path,
+        env={**environment, "HF_MODULES_CACHE": str(tmp_path / "modules")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    exec(code.replace("org/done", str(release / "model")), {})
+    assert answer.stdout == capsys.readouterr().out
+    assert len(answer.stdout) > 1
