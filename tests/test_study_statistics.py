@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from qoq_lib.evaluation.metrics import evaluate
-from qoq_lib.evaluation.report import answered
+from qoq_lib.evaluation.metrics import answered, evaluate
 from qoq_lib.evaluation.study.comparing import comparison_table
 from qoq_lib.evaluation.study.config import Study
 from qoq_lib.evaluation.study.scoring import rare_domains, score_records

@@ -10,7 +10,6 @@ from huggingface_hub import (
     CommitOperationCopy,
     CommitOperationDelete,
     HfApi,
-    constants,
 )
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import DatasetInfo, ModelInfo, RepoFile
@@ -19,7 +18,6 @@ from huggingface_hub.utils import httpx
 from qoq_lib.hub_errors import (
     ConflictError,
     HubError,
-    OfflineError,
     TokenError,
     explain,
     explained,
@@ -80,20 +78,22 @@ def publish(
         HubError: one of its kinds says what failed; either the earlier or the new release is
             visible then, never a part of one.
     """
-    if constants.is_offline_mode():
-        raise OfflineError("HF_HUB_OFFLINE is set, so nothing can be published: unset it.")
     if tag is not None and not _TAG.fullmatch(tag):
         raise ConflictError(f"The tag {tag!r} is no name for a release: use one such as v1.0.0.")
-    now = plan_release(plan.folder, plan.repo_id, plan.repo_type, private=plan.private)
-    if now != plan:
-        raise ConflictError(f"{plan.folder} has changed since the plan was made: plan it again.")
     remote = _Remote(HfApi(token=token), plan)
     with explained(remote.subject):
         remote.check_token()
+        _refuse_changes(plan)
         remote.open()
         if tag and (tagged := remote.tags().get(tag)):
             return remote.published_before(tag, tagged)
         return remote.release(tag, replace=replace)
+
+
+def _refuse_changes(plan: Plan) -> None:
+    now = plan_release(plan.folder, plan.repo_id, plan.repo_type, private=plan.private)
+    if now != plan:
+        raise ConflictError(f"{plan.folder} has changed since the plan was made: plan it again.")
 
 
 class _Remote:

@@ -1,7 +1,7 @@
 """Fetch data sets into the folders where their readers look for them, and say how each is had."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -130,8 +130,8 @@ def _downloads(sources: Sequence[Source]) -> list[_Download]:
     for source in sources:
         card = _card(source)
         for name, folder in (source.parts or {card.name: source.folder}).items():
-            earlier = found[name].sources if name in found else ()
-            found[name] = _Download(name, folder, card, (*earlier, source.name))
+            first = found.get(name, _Download(name, folder, card, ()))
+            found[name] = replace(first, sources=(*first.sources, source.name))
     return list(found.values())
 
 
