@@ -167,13 +167,13 @@ def test_the_run_goes_to_a_hub_and_its_model_answers_from_there(
             heads[f"{hub.address}/{'datasets/' * (kinds == 'datasets')}{name}"] = repo.head.oid
         assert read_result(out)["metrics"]["published"] == heads
         subprocess.run(
-            [sys.executable, "-I", foreign_process.__file__, "writer/qoq", tmp_path / "said.npz"],
+            [sys.executable, "-I", foreign_process.__file__, "writer/qoq"],
             cwd=tmp_path,
             env=there,
             check=True,
         )
     here = foreign_process.answer(chain / "small" / "checkpoints" / "trained")
-    for name, value in np.load(tmp_path / "said.npz").items():
+    for name, value in np.load(tmp_path / "qoq.npz").items():
         assert np.array_equal(value, here[name]), name
 
 
