@@ -23,7 +23,6 @@ from qoq_lib.publishing.weights import write_weights
 from qoq_lib.runs import write_text_atomic
 from qoq_lib.training.checkpoints import save_checkpoint
 
-
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
