@@ -24,6 +24,7 @@ SMALL = {
     "04_reward_curves": [],
     "05_domain_analysis": [],
     "00_quickstart": [],
+    "07_explore_traces": [],
     "08_drpo_vs_baselines": ["-p", "study", "demo"],
 }
 
