@@ -120,7 +120,7 @@ def trace_index(rows: Dataset) -> pd.DataFrame:
     """
     names = [name for name in _INDEXED if name in rows.column_names]
     table = rows.select_columns(names).with_format("arrow")[:]
-    columns = {
+    columns: dict[str, Any] = {
         name: _category(table[name])
         for name in ("id", "domain", "dataset", "finish_reason")
         if name in names

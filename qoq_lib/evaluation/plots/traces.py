@@ -120,10 +120,7 @@ def agreement_chart(grouped: pd.DataFrame) -> Figure:
     for axis, domain in zip(axes, domains, strict=True):
         rows = grouped[grouped["domain"] == domain]
         below = np.zeros(size)
-        for outcome, colour, label in (
-            (True, _RIGHT, "majority correct"),
-            (False, _WRONG, "majority wrong"),
-        ):
+        for outcome, colour, word in _OUTCOMES:
             part = rows.loc[rows["majority"] == outcome, "agreement"]
             counts = np.histogram(part, edges)[0] / len(rows)
             middle = (edges[:-1] + edges[1:]) / 2
