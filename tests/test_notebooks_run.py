@@ -30,6 +30,7 @@ SMALL = {
     "05_domain_analysis": [],
     "06_publish_to_hub": [],
     "00_quickstart": [],
+    "07_explore_traces": [],
     "08_drpo_vs_baselines": ["-p", "study", "demo"],
 }
 FOLDERS = {"models": "model", "datasets": "traces"}

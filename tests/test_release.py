@@ -171,6 +171,28 @@ def test_notebooks_leave_without_paths_of_the_machine(release: Path) -> None:
     assert "someone" not in notebook.read_text() and "image/png" in notebook.read_text()
 
 
+def test_gguf_is_a_repository_of_its_own_where_llama_cpp_is(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("LLAMA_CPP", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    asked: dict[str, Any] = {"what": "model", "gguf": True}
+    parts = write_release(run, tmp_path / "release", "org/done", **asked)
+    assert [one.repo_type for one in parts] == ["model"]
+    assert "no GGUF files are written" in capsys.readouterr().out
+    written = "import pathlib, sys; pathlib.Path(sys.argv[5]).write_bytes(b'GGUF')"
+    (tmp_path / "convert_hf_to_gguf.py").write_text(written)
+    monkeypatch.setenv("LLAMA_CPP", str(tmp_path))
+    made = write_release(run, tmp_path / "release", "org/done", **asked)[1]
+    assert made.repo_id == "org/done-GGUF"
+    plan = plan_release(made.folder, made.repo_id, "model")
+    paths = {file.path for file in plan.files}
+    assert paths == {"README.md", "run.json", "done-f16.gguf", "mmproj-done-f16.gguf"}
+    data = ModelCard(plan.card).data
+    assert (data.base_model, data.base_model_relation) == ("org/done", "quantized")
+    assert "no ECG path" in plan.card
+
+
 def forbid(monkeypatch: pytest.MonkeyPatch, folder: Path, **share: str) -> None:
     """Data cards as they are, but for what the phantom's opens."""
     text = (data_cards.card.project_root() / "data_cards" / "phantom.md").read_text()
