@@ -14,6 +14,7 @@ from checkpoints import hub_base
 from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from qoq_lib.hub_errors import OfflineError
 from qoq_lib.model import from_base as from_base_module
 from qoq_lib.model.configuration_qoq import EcgConfig
 from qoq_lib.model.from_base import ARCHITECTURES, FRESH, base_processor
@@ -244,9 +245,10 @@ def test_a_checkpoint_without_its_ecg_path_is_not_filled_up(tiny: Any, tmp_path:
 
 
 def test_a_name_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
-    for name in (str(tmp_path / "a" / "b" / "c"), "nobody/nothing"):
-        with pytest.raises(LoadError, match="neither in a folder of that name nor to be had"):
-            load_model(name)
+    with pytest.raises(LoadError, match=f"no folder {tmp_path}/a/b/c, and no name on the"):
+        load_model(tmp_path / "a" / "b" / "c")
+    with pytest.raises(OfflineError, match=r"nobody/nothing \(model, no folder here\)"):
+        load_model("nobody/nothing")
 
 
 MEASURE = """

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
+from qoq_lib.hub_errors import explained
 from qoq_lib.runs import OneSentenceError
 
 INDEX_FILE, WEIGHTS_FILE = "model.safetensors.index.json", "model.safetensors"
@@ -23,17 +25,21 @@ def fetch(name: str, revision: str | None = None, patterns: list[str] | None = N
     """``name`` where it is a folder, else the Hub repository of that name in the local cache.
 
     Raises:
-        LoadError: there is no such folder, and the Hub cannot give it.
+        LoadError: there is no such folder, and no repository can have that name.
+        HubError: its kinds tell a gated repository from a missing one and from being offline.
     """
     if Path(name).is_dir():
         return Path(name)
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        validate_repo_id(name)
+    except HFValidationError as error:
         raise LoadError(
-            f"The weights of {name} are neither in a folder of that name nor to be had from the "
-            "Hugging Face Hub: check the name, the connection and your access."
+            f"There is no folder {name}, and no name on the Hugging Face Hub is like that: check "
+            "the path, or give 'owner/name'."
         ) from error
+    at = f" at {revision}" if revision else ""
+    with explained(f"{name}{at} (model, no folder here)"):
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -105,7 +105,8 @@ def check_machine(size: ModelSize) -> None:
     """Look, before any heavy work, whether ``size`` can be had here.
 
     Raises:
-        LoadError: GPU or weights are missing.
+        LoadError: the GPU is missing, or the folder of the weights.
+        HubError: the Hub cannot give the weights.
         TuningError: the way of tuning is unknown, or needs a GPU that is not there.
     """
     if size.needs_gpu and not torch.cuda.is_available():
@@ -148,8 +149,9 @@ def load_model(
         quantization_config: as ``tuning.quantization`` gives it, for a model to train with QLoRA.
 
     Raises:
-        LoadError: there is no such folder, the Hub cannot give it, or a file of it is missing,
-            truncated or broken.
+        LoadError: there is no such folder, or a file of it is missing, truncated or broken.
+        HubError: the Hub cannot give it; ``GatedError``, ``MissingError``, ``OfflineError`` and
+            ``TokenError`` tell why.
     """
     folder = fetch(str(name_or_path), revision)
     processor = _read_processor(folder)
@@ -191,7 +193,9 @@ def _read_weights(folder: Path, quantization_config: Any = None) -> QoQForCondit
 def _merged(folder: Path, processor: QoQProcessor) -> QoQForConditionalGeneration:
     """The adapter in ``folder`` merged into the base that it names."""
     settings = read_json(folder / ADAPTER_FILE)
-    held = set(open_shard(folder / ADAPTER_WEIGHTS_FILE).keys())
+    # A published adapter holds the modules trained in full a second time, under transformers' name.
+    names = open_shard(folder / ADAPTER_WEIGHTS_FILE).keys()
+    held = {name for name in names if ".modules_to_save." not in name}
     base = _base_of_adapter(folder, settings, processor.ecg_tokens)
     try:
         model = PeftModel.from_pretrained(base, folder)
@@ -211,7 +215,8 @@ def _base_of_adapter(
         raise LoadError(f"{folder / ADAPTER_FILE} names no base model to put the adapter on.")
     # A run folder that was moved still holds the base beside the adapter.
     beside = folder.resolve().parent / Path(name).name
-    source = fetch(str(beside if beside.is_dir() and not Path(name).is_dir() else name))
+    found = str(beside if beside.is_dir() and not Path(name).is_dir() else name)
+    source = fetch(found, settings.get("revision"))
     if read_json(source / "config.json").get("model_type") != "qwen2_5_vl":
         return _read_weights(source)
     if not {"ecg_encoder", "ecg_projector"} <= set(settings.get("modules_to_save") or ()):

@@ -71,8 +71,8 @@ class RolloutWriter:
         for name in rows[0] if rows else ():
             if name.startswith("reward_") and name not in SCHEMA.names:
                 schema = schema.append(pa.field(name, pa.float64()))
-        said = [{**self.facts, **row, **_said(row), "step": step} for row in rows]
-        pq.write_table(pa.Table.from_pylist(said, schema=schema), part)
+        told = [{**self.facts, **row, **said(row), "step": step} for row in rows]
+        pq.write_table(pa.Table.from_pylist(told, schema=schema), part)
         os.replace(part, target)
 
     def drop_after(self, step: int) -> None:
@@ -82,7 +82,8 @@ class RolloutWriter:
                 path.unlink()
 
 
-def _said(row: Mapping[str, Any]) -> dict[str, Any]:
+def said(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row's ``completion`` says: reasoning, labels and boxes, and the row's own record."""
     answer = read_answer(row["completion"], row["options"])
     return {
         "source_record": row["id"].removeprefix(f"{row['dataset']}/"),
