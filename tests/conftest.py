@@ -46,3 +46,20 @@ def loud(tiny: tuple[Any, Any]) -> tuple[Any, Any]:
             layer.self_attn.o_proj.weight *= 10
             layer.mlp.down_proj.weight *= 10
     return model, tiny[1]
+
+
+@pytest.fixture(scope="session")
+def finished(loud: tuple[Any, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run, ready to be published; shared, so a test must not change it."""
+    from finished_runs import finished_run
+
+    return finished_run(tmp_path_factory.mktemp("runs") / "done", *loud)
+
+
+@pytest.fixture(scope="session")
+def release(finished: Path) -> Path:
+    """A release of that run as org/done, with everything in it."""
+    from qoq_lib.publishing.release import write_release
+
+    write_release(finished, finished.parent / "release", "org/done", benchmark="org/questions")
+    return finished.parent / "release"
