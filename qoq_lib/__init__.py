@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["load_model"]
+__all__ = ["load_model", "load_traces"]
 
 
 def __getattr__(name: str) -> Any:
@@ -11,4 +11,8 @@ def __getattr__(name: str) -> Any:
         from qoq_lib.model.loading import load_model
 
         return load_model
+    if name == "load_traces":
+        from qoq_lib.publishing.loading import load_traces
+
+        return load_traces
     raise AttributeError(f"module 'qoq_lib' has no attribute {name!r}")

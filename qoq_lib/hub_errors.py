@@ -85,8 +85,7 @@ def explain(error: Exception, subject: str) -> HubError:
     match cause:
         case OfflineModeIsEnabled():
             return OfflineError(
-                f"HF_HUB_OFFLINE is set and {subject} is not to be had from the local cache: unset "
-                "it to reach the Hub."
+                f"HF_HUB_OFFLINE is set, so the Hub was not asked for {subject}: unset it."
             )
         case httpx.TransportError():
             return OfflineError(

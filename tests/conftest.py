@@ -2,6 +2,7 @@
 
 import copy
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,12 @@ def release(finished: Path) -> Path:
 
     write_release(finished, finished.parent / "release", "org/done", benchmark="org/questions")
     return finished.parent / "release"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Hub on this machine, empty, that this process's clients talk to: a ``HubServer``."""
+    from hub_releases import hub_here
+
+    with hub_here(monkeypatch, tmp_path / "cache") as server:
+        yield server

@@ -117,12 +117,12 @@ def policy_table(verdicts: Iterable[Verdict]) -> pd.DataFrame:
 
 def gate_text(verdicts: Iterable[Verdict]) -> str:
     """What the gate of a repository says: the terms of each gated source; empty without any."""
-    gated = [one for one in verdicts if one.allowed and one.share == "gated"]
+    gated = {one.dataset: one for one in verdicts if one.allowed and one.share == "gated"}
     if not gated:
         return ""
     lines = [
-        f"- {one.dataset}: {one.license}" + (f" ({one.terms})" if one.terms else "") + "."
-        for one in gated
+        f"- {name}: {one.license}" + (f" ({one.terms})" if one.terms else "") + "."
+        for name, one in gated.items()
     ]
     return "\n".join(
         [

@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
@@ -51,9 +52,9 @@ def read_cases(
     )
     for shard in shards:
         for batch in pq.ParquetFile(Path(data) / shard).iter_batches(_ROWS):
-            for row in batch.to_pylist():
-                if row["id"] in wanted:
-                    yield _case(row, row["dataset"] in shared, image_processor)
+            asked = pa.array([name in wanted for name in batch.column("id").to_pylist()])
+            for row in batch.filter(asked).to_pylist():
+                yield _case(row, row["dataset"] in shared, image_processor)
 
 
 def _case(row: Mapping[str, Any], shared: bool, image_processor: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from datasets.splits import SplitDict, SplitInfo
 from huggingface_hub import DatasetCardData
 
 from qoq_lib.publishing.folders import ReleaseError
-from qoq_lib.publishing.policy import Verdict
+from qoq_lib.publishing.policy import Verdict, gate_text
 from qoq_lib.runs import write_json_atomic, write_text_atomic
 
 MARKER = "traces.json"
@@ -60,7 +60,10 @@ class TraceSet:
         return sum(split.rows for split in self.configs[config].values())
 
     def front_matter(self) -> dict[str, Any]:
-        """``configs`` and ``dataset_info`` as the Hub and ``load_dataset`` read them."""
+        """``configs`` and ``dataset_info`` as the Hub and ``load_dataset`` read them.
+
+        Where a source asks for a gate, its terms are in ``extra_gated_prompt``.
+        """
         infos = DatasetInfosDict({name: self._info(name) for name in self.configs})
         data = DatasetCardData()
         infos.to_dataset_card_data(data)
@@ -74,7 +77,9 @@ class TraceSet:
             }
             for name, splits in self.configs.items()
         ]
-        return {"configs": listed, **data.to_dict()}
+        terms = gate_text(self.verdicts)
+        gate = {"extra_gated_prompt": terms} if terms else {}
+        return {"configs": listed, **data.to_dict(), **gate}
 
     def save(self, folder: Path) -> None:
         """Write ``traces.json``, and a card that is its front matter alone."""

@@ -19,7 +19,7 @@ from qoq_lib.runs.files import (
     write_text_atomic,
 )
 from qoq_lib.runs.parameters import Parameter, ParameterError, declared_parameters, read_parameters
-from qoq_lib.runs.progress import progress
+from qoq_lib.runs.progress import is_watched, progress
 from qoq_lib.runs.results import RESULT_MIME, read_result
 from qoq_lib.runs.run import Run, derive_seed, start_run
 
@@ -33,6 +33,7 @@ __all__ = [
     "RunError",
     "declared_parameters",
     "derive_seed",
+    "is_watched",
     "progress",
     "project_root",
     "read_parameters",

@@ -16,6 +16,7 @@ from qoq_lib.evaluation.plots.study import (
     study_tail,
 )
 from qoq_lib.evaluation.plots.theme import PlotError, use_theme
+from qoq_lib.evaluation.plots.traces import agreement_chart, answer_chart, length_chart
 from qoq_lib.evaluation.plots.training import (
     HEALTH,
     alignment_loss,
@@ -29,7 +30,9 @@ from qoq_lib.evaluation.plots.training import (
 __all__ = [
     "HEALTH",
     "PlotError",
+    "agreement_chart",
     "alignment_loss",
+    "answer_chart",
     "answer_regions",
     "case_sheet",
     "class_chart",
@@ -37,6 +40,7 @@ __all__ = [
     "contact_sheet",
     "count_chart",
     "ecg_strip",
+    "length_chart",
     "modality_counts",
     "overlap_chart",
     "reliability",
