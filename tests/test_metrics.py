@@ -13,6 +13,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from qoq_lib.answers import read_answer
 from qoq_lib.evaluation.metrics import FLOORS, MEASURES, PredictionsError, evaluate
 from qoq_lib.evaluation.predict import save_predictions
+from qoq_lib.evaluation.report import score_table
 
 
 def table(
@@ -83,13 +84,22 @@ def test_floors_of_balanced_classes(classes: int) -> None:
     assert listing["overall"]["penalised_f1"] == pytest.approx(constant)
 
 
-@pytest.mark.parametrize("options", ["a", "a;b"])
-def test_a_data_set_with_one_class(options: str) -> None:
-    right = evaluate(table([("a", "a"), ("a", "a")], options))["overall"]
+def test_a_data_set_with_one_class() -> None:
+    right = evaluate(table([("a", "a"), ("a", "a")]))["overall"]
     assert [right[name] for name in MEASURES] == [1, 1, 0, 1, 1, 1, 0, 9]
     assert right["floors"]["constant"] == 1.0
-    wrong = evaluate(table([("a", ""), ("a", "")], options))["overall"]
+    wrong = evaluate(table([("a", ""), ("a", "")]))["overall"]
     assert [wrong[name] for name in MEASURES] == [0, 0, -1, 0, 0, 0, 1, 8]
+
+
+def test_grounding_earns_nothing_for_naming_the_only_label() -> None:
+    asked = table([("a", "a"), ("b", "a")])
+    where = table([("lv", "lv"), ("lv", "lv")], "lv", dataset="where")
+    both = evaluate(pd.concat([asked, where], ignore_index=True))
+    assert both["overall"]["macro_f1"] == evaluate(asked)["overall"]["macro_f1"]
+    alone = both["domains"]["ct"]["datasets"]["where"]
+    assert "macro_f1" not in alone and alone["floors"] == {} and alone["invalid_rate"] == 0
+    assert score_table({"model": evaluate(where)})["model"].isna().all()
 
 
 def test_data_sets_then_domains_then_overall_unweighted() -> None:

@@ -37,14 +37,7 @@ def option_logprobs(
     Returns:
         Nats, a list per row in the order of its ``options``.
     """
-    inputs = processor.apply_chat_template(
-        [to_messages(view, style) for view in views],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        processor_kwargs={"padding": True, "padding_side": "left"},
-    ).to(model.device)
+    inputs = prompt_inputs(model, processor, views, style)
     place = positions(backbone_of(model), inputs)
     read = model(**inputs, position_ids=place, use_cache=True, logits_to_keep=1)
     endings = [
@@ -59,6 +52,20 @@ def option_logprobs(
             if number < len(tokens):
                 row.append(float(found[_shared(tokens) : len(tokens[number])].sum()))
     return scores
+
+
+def prompt_inputs(
+    model: Any, processor: Any, views: Sequence[Mapping[str, Any]], style: AnswerStyle
+) -> Any:
+    """The prompts of rows (``model_view``) as the model's inputs, padded on the left."""
+    return processor.apply_chat_template(
+        [to_messages(view, style) for view in views],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs={"padding": True, "padding_side": "left"},
+    ).to(model.device)
 
 
 def _endings(tokenizer: Any, completion: str, options: Sequence[str]) -> list[list[int]]:

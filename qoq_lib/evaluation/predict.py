@@ -19,7 +19,7 @@ from PIL import Image
 
 from qoq_lib.data.example import ecg_array
 from qoq_lib.data.prompts import AnswerStyle, to_messages
-from qoq_lib.evaluation.likelihood import option_logprobs
+from qoq_lib.evaluation.likelihood import option_logprobs, prompt_inputs
 from qoq_lib.evaluation.parts import Parts, save_predictions
 from qoq_lib.model.pixels import model_view
 from qoq_lib.runs import derive_seed, progress
@@ -143,14 +143,7 @@ def _generate(
     temperature: float,
 ) -> torch.Tensor:
     """New tokens, rows x longest, padded on the right."""
-    inputs = processor.apply_chat_template(
-        [to_messages(view, style) for view in views],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        processor_kwargs={"padding": True, "padding_side": "left"},
-    ).to(model.device)
+    inputs = prompt_inputs(model, processor, views, style)
     sampling: dict[str, Any] = {"do_sample": False}
     if temperature > 0:
         sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}

@@ -113,8 +113,8 @@ def score_table(scores: Scores, measure: str = "macro_f1", floors: bool = True) 
     rows = {}
     for title, parts in by_domain(scores).items():
         own = next(iter(parts.values()))
-        row = {"n": own["n"]} | {name: part[measure] for name, part in parts.items()}
-        row |= {floor.replace("_", " "): own["floors"][floor] for floor in FLOORS if floors}
+        row = {"n": own["n"]} | {name: part.get(measure) for name, part in parts.items()}
+        row |= {floor.replace("_", " "): own["floors"].get(floor) for floor in FLOORS if floors}
         rows[title] = row
     return pd.DataFrame.from_dict(rows, orient="index").astype({"n": int})
 

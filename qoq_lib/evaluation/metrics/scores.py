@@ -69,7 +69,8 @@ def evaluate(
         ``patients``, ``too_few`` (fewer than ``MIN_PATIENTS``: then no interval), each measure
         as a number, ``floors`` (macro-F1 of each of ``FLOORS``), ``intervals`` ([low, high] or
         ``None`` for each) and ``rows`` (how many each rests on). A measure is a mean over classes,
-        then data sets, then domains, unweighted; one that the rows cannot tell is missing.
+        then data sets, then domains, unweighted; one that the rows cannot tell is missing, such as
+        those of labels where only one is listed and the question is where it lies (grounding).
         ``subgroups.subgroups`` tells their form.
 
     Raises:
@@ -133,7 +134,8 @@ def _above(parts: dict[str, Node], rows: pd.DataFrame) -> Node:
 
 def _leaf(rows: pd.DataFrame, resampling: Resampling, score: Scorer) -> Node:
     weights = resampling.weights(rows["patient_id"])
-    classes = class_scores(_label_sets(rows), weights) if score is _scores else {}
+    with_classes = score is _scores and _asks_for_a_label(rows)
+    classes = class_scores(_label_sets(rows), weights) if with_classes else {}
     return Node(score(rows, weights), len(rows), rows["patient_id"].nunique(), classes=classes)
 
 
@@ -142,14 +144,23 @@ def _label_sets(rows: pd.DataFrame) -> LabelSets:
 
 
 def _scores(rows: pd.DataFrame, weights: Weights) -> Estimates:
-    every = pd.Series(True, index=rows.index).to_numpy()
-    labels = label_scores(_label_sets(rows), weights)
     return {
-        **{name: weights.estimate(values, every) for name, values in labels.items()},
+        **(_label_estimates(rows, weights) if _asks_for_a_label(rows) else {}),
         **weights.means(rows[list(ROW_MEASURES)]),
         **confidence_scores(rows, weights),
         **stay_scores(rows, weights),
     }
+
+
+def _asks_for_a_label(rows: pd.DataFrame) -> bool:
+    """Not where only one can be named: then the question is where it lies (grounding)."""
+    return bool(rows["options"].map(len).gt(1).any())
+
+
+def _label_estimates(rows: pd.DataFrame, weights: Weights) -> Estimates:
+    every = pd.Series(True, index=rows.index).to_numpy()
+    scores = label_scores(_label_sets(rows), weights)
+    return {name: weights.estimate(values, every) for name, values in scores.items()}
 
 
 def _paper_scores(rows: pd.DataFrame, weights: Weights) -> Estimates:
@@ -193,7 +204,7 @@ def _plain(node: Node) -> dict[str, Any]:
         "patients": node.patients,
         "too_few": node.patients < MIN_PATIENTS,
         **{name: one.value for name, one in known.items() if name not in FLOORS},
-        **({"floors": floors} if floors else {}),
+        "floors": floors,
         "intervals": {name: one.interval for name, one in known.items()},
         "rows": {name: one.n for name, one in known.items()},
     }

@@ -81,7 +81,9 @@ def _draw_models(
         edge = colour if final else "#6E6E6E"
         if bounds := own["intervals"].get("macro_f1"):
             axis.plot(bounds, [height + shift] * 2, color=edge, linewidth=1.8 if final else 1.0)
-        dots = axis.scatter(own["macro_f1"], height + shift, s=42 if final else 22, marker=marker)
+        dots = axis.scatter(
+            own.get("macro_f1", np.nan), height + shift, s=42 if final else 22, marker=marker
+        )
         dots.set(facecolor=colour if final else "white", edgecolor=edge, zorder=4, clip_on=False)
 
 
