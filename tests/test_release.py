@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from finished_runs import card_of, change, set_stage
 from huggingface_hub import ModelCard, metadata_load
 
 from qoq_lib.data import cards as data_cards
 from qoq_lib.data.cards import load_card
+from qoq_lib.model.loading import load_model
 from qoq_lib.publishing.folders import ReleaseError
+from qoq_lib.publishing.hub import publish
 from qoq_lib.publishing.plan import plan_release
 from qoq_lib.publishing.policy import PolicyError, judge
 from qoq_lib.publishing.record import read_record
@@ -185,3 +188,17 @@ def test_real_data_without_perception_questions_were_aligned_on_the_phantom(run:
     closed = replace(real, rows={"mimic_cxr": {"train": 3}, "chexpert": {"test": 2}})
     shares = {one.dataset: one.share for one in judge(closed.learned_from, "weights", gated=True)}
     assert shares["mimic_cxr"] == "none" and "chexpert" not in shares
+
+
+def test_a_release_is_loaded_by_its_hub_ids(
+    hub: Any, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_write")
+    parts = write_release(finished, tmp_path / "release", "writer/done")
+    plans = [plan_release(one.folder, one.repo_id, one.repo_type) for one in parts]
+    assert all(publish(plan, tag="v1.0.0").new for plan in plans)
+    assert not any(publish(plan, tag="v1.0.0").new for plan in plans)
+    there, _ = load_model("writer/done", revision="v1.0.0")
+    here, _ = load_model(finished / "checkpoints" / "trained")
+    weights = here.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in there.state_dict().items())
