@@ -153,6 +153,7 @@ REFUSED = [
     (lambda run: (run / "metrics.json").unlink(), "metrics.json is missing"),
     (lambda run: change(run / "metrics.json", lambda m: m.pop("trained")), "no scores of the tra"),
     (lambda run: (run / "run.json").unlink(), "holds no run.json"),
+    (lambda run: (run / "03_drpo_train.ipynb").write_text("{"), "ipynb is no readable notebook"),
     (lambda run: shutil.rmtree(run / "checkpoints"), "holds no checkpoint"),
     (lambda run: shutil.rmtree(run / "data"), "holds no assembled data set"),
 ]
