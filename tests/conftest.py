@@ -49,6 +49,23 @@ def loud(tiny: tuple[Any, Any]) -> tuple[Any, Any]:
     return model, tiny[1]
 
 
+@pytest.fixture(scope="session")
+def finished(loud: tuple[Any, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run, ready to be published; shared, so a test must not change it."""
+    from finished_runs import finished_run
+
+    return finished_run(tmp_path_factory.mktemp("runs") / "done", *loud)
+
+
+@pytest.fixture(scope="session")
+def release(finished: Path) -> Path:
+    """A release of that run as org/done, with everything in it."""
+    from qoq_lib.publishing.release import write_release
+
+    write_release(finished, finished.parent / "release", "org/done", benchmark="org/questions")
+    return finished.parent / "release"
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Hub on this machine, empty, that this process's clients talk to: a ``HubServer``."""

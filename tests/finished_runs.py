@@ -15,8 +15,10 @@ from PIL import Image
 from qoq_lib.data.assemble import assemble, load_assembled
 from qoq_lib.data.storage import load_assembly
 from qoq_lib.evaluation.metrics import evaluate
+from qoq_lib.publishing.release import write_release
 from qoq_lib.runs import RESULT_MIME, Environment, write_json_atomic
 from qoq_lib.runs.manifest import Manifest, hash_artefacts
+from qoq_lib.training.checkpoints import save_checkpoint
 from qoq_lib.training.rollouts import RolloutWriter
 
 STAGES = ("01_assemble_data", "02_align_modalities", "03_drpo_train", "05_domain_analysis")
@@ -24,29 +26,31 @@ PARAMETERS = {"run_id": "done", "model_size": "tiny", "seed": 7}
 OWN = {"03_drpo_train": {"method": "drpo", "start_from": "", "steps": 2}}
 
 
-def finished_run(folder: Path, base_model: str = "tiny") -> Path:
-    """A run of the phantom; its checkpoints are the caller's to write (``record`` afterwards)."""
+def finished_run(folder: Path, model: Any, processor: Any) -> Path:
+    """A run of the phantom whose trained checkpoint is ``model``."""
     assemble("phantom", folder / "data", rows=180, seed=0)
     data = load_assembled(folder / "data")
-    writer = RolloutWriter(folder / "rollouts", {"run_id": folder.name, "model": base_model})
-    writer.write(1, [answered(row, sample % 2) for row in data["train"] for sample in range(2)])
+    writer = RolloutWriter(folder / "rollouts", {"run_id": folder.name, "model": "tiny"})
+    writer.write(1, [answered(row, bool(sample)) for row in data["train"] for sample in range(2)])
     (folder / "predictions").mkdir()
     for name, share in {"aligned": 0.25, "trained": 0.5}.items():
         predicted(data["test"], share).to_parquet(folder / "predictions" / f"{name}.parquet")
+    scores = {name: evaluate(frame) for name, frame in read(folder / "predictions").items()}
+    write_json_atomic(folder / "metrics.json", scores)
+    save_checkpoint(model, processor, folder / "checkpoints" / "trained")
+    record(folder)
     return folder
 
 
-def record(folder: Path, base_model: str = "tiny", **parameters: Any) -> None:
-    """Score the predictions and enter all stages in ``run.json``, as completed."""
-    scores = {name: evaluate(frame) for name, frame in read(folder / "predictions").items()}
-    write_json_atomic(folder / "metrics.json", scores)
+def record(folder: Path) -> None:
+    """Enter all stages in ``run.json``, as completed, with an executed notebook of each."""
     manifest, environment = Manifest(folder / "run.json", folder.name), Environment.collect()
     dataset = {"fingerprint": load_assembly(folder / "data").fingerprint}
     for stage in STAGES:
-        given = {**PARAMETERS, "run_id": folder.name, **OWN.get(stage, {}), **parameters}
+        given = {**PARAMETERS, "run_id": folder.name, **OWN.get(stage, {})}
         manifest.claim(stage, {"parameters": given})
         seeds = {"seed": given["seed"], "python": 11, "numpy": 12, "torch": 13}
-        facts = {"dataset": dataset, "base_model": base_model, "seeds": seeds}
+        facts = {"dataset": dataset, "base_model": "tiny", "seeds": seeds}
         manifest.update(stage, {**asdict(environment), **facts})
         made = ["checkpoints/trained"] if stage == "03_drpo_train" else []
         manifest.end(stage, "completed", {"artefacts": hash_artefacts(made, folder)})
@@ -96,3 +100,14 @@ def change(path: Path, edit: Any) -> None:
     value = json.loads(path.read_text(encoding="utf-8"))
     edit(value)
     write_json_atomic(path, value)
+
+
+def set_stage(run: Path, name: str, **facts: Any) -> None:
+    """Change facts of one stage in ``run.json``."""
+    change(run / "run.json", lambda manifest: manifest["stages"][name].update(facts))
+
+
+def card_of(run: Path) -> str:
+    """The model card of a release of the run, which is written beside it."""
+    parts = write_release(run, run.parent / "release", "org/done", what="model")
+    return (parts[0].folder / "README.md").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from typing import Any
 import nbformat
 
 from qoq_lib.data.cards import Card
+from qoq_lib.publishing.folders import ReleaseError
 from qoq_lib.publishing.policy import judge
 from qoq_lib.publishing.record import Stage, Stages
 from qoq_lib.runs import RESULT_MIME, project_root, write_json_atomic, write_text_atomic
@@ -27,7 +28,7 @@ def write_evidence(
     cards: Mapping[str, Card],
     datasets: Iterable[str],
     out: Path,
-) -> tuple[str, ...]:
+) -> None:
     """Write ``run.json``, ``notebooks/`` and ``data_cards/`` into the folder ``out``.
 
     Args:
@@ -37,23 +38,28 @@ def write_evidence(
         datasets: all that the run's notebooks may show something of.
         out: a folder that exists.
 
-    Returns:
-        Names of the notebooks that were there.
+    Raises:
+        ReleaseError: a notebook cannot be read.
     """
     write_json_atomic(out / "run.json", published_manifest(run_folder, stages))
-    (out / "data_cards").mkdir(exist_ok=True)
-    for card in {card.name: card for card in cards.values()}.values():
-        shutil.copyfile(
-            project_root() / "data_cards" / f"{card.name}.md",
-            out / "data_cards" / f"{card.name}.md",
-        )
+    (out / "data_cards").mkdir()
+    for name in {card.name for card in cards.values()}:
+        card = Path("data_cards") / f"{name}.md"
+        shutil.copyfile(project_root() / card, out / card)
     shown = _may_be_shown(datasets)
-    found = [name for name in stages if (run_folder / f"{name}.ipynb").is_file()]
-    for name in found:
-        notebook = nbformat.read(run_folder / f"{name}.ipynb", as_version=4)
-        cleaned = _cleaned(notebook, stages[name], shown)
-        write_text_atomic(out / "notebooks" / f"{name}.ipynb", nbformat.writes(cleaned) + "\n")
-    return tuple(found)
+    for name, entry in stages.items():
+        if (executed := run_folder / f"{name}.ipynb").is_file():
+            cleaned = _cleaned(_read(executed), entry, shown)
+            write_text_atomic(out / "notebooks" / executed.name, nbformat.writes(cleaned) + "\n")
+
+
+def _read(notebook: Path) -> Any:
+    try:
+        return nbformat.read(notebook, as_version=4)
+    except (OSError, ValueError, nbformat.ValidationError) as error:
+        raise ReleaseError(
+            f"{notebook} is no readable notebook: run it again, or move it out of the run folder."
+        ) from error
 
 
 def published_manifest(run_folder: Path, stages: Stages) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from qoq_lib.data.cards import Card, CardError, load_cards
+from qoq_lib.data.cards import Card, CardError, load_card, load_cards
 from qoq_lib.data.storage import load_assembly, load_index
 from qoq_lib.model.files import read_json
 from qoq_lib.publishing.folders import ReleaseError
@@ -87,7 +87,7 @@ class RunRecord:
         """Real data hold no perception questions, and are aligned on the phantom's."""
         aligned_here = self.start is None
         has_own = any("align" in counts for counts in self.rows.values())
-        return {"phantom"} if aligned_here and not has_own else set()
+        return set(load_card("phantom").datasets) if aligned_here and not has_own else set()
 
 
 def cards_of(datasets: Iterable[str]) -> dict[str, Card]:

@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from qoq_lib.data.cards import Card
-from qoq_lib.data.cards.policy import is_spdx
 from qoq_lib.publishing.cards.markdown import section, table
 from qoq_lib.publishing.folders import ReleaseError
 from qoq_lib.publishing.policy import Verdict, gate_text, policy_table
@@ -43,6 +42,10 @@ BASE_LICENSES = {
 }
 
 
+UNCONDITIONAL = ("Apache-2.0", "CC0-1.0", "MIT")
+"""Licences of data that ask for nothing that Apache-2.0 does not; CC-BY, say, must stay named."""
+
+
 def base_license(base_model: str) -> License:
     """The licence of a base; ``ReleaseError`` where it is not known here."""
     if base_model not in BASE_LICENSES:
@@ -54,9 +57,10 @@ def base_license(base_model: str) -> License:
 
 
 def joint_license(own: License, verdicts: Iterable[Verdict]) -> License:
-    """``own`` where all data are open under a licence of the lists, else that of ``TERMS_FILE``."""
-    free = all(one.share == "open" and is_spdx(one.license or "") for one in verdicts)
-    return own if free else License("other", "base-model-and-data-terms", TERMS_FILE)
+    """``own`` where no data set in the release adds a condition, else that of ``TERMS_FILE``."""
+    released = [one for one in verdicts if one.allowed]
+    free = all(one.share == "open" and one.license in UNCONDITIONAL for one in released)
+    return own if free else License("other", "terms-of-base-and-data", TERMS_FILE)
 
 
 def terms_file(own: License, verdicts: Iterable[Verdict]) -> dict[str, str]:
@@ -64,10 +68,8 @@ def terms_file(own: License, verdicts: Iterable[Verdict]) -> dict[str, str]:
     verdicts = tuple(verdicts)
     if joint_license(own, verdicts).link != TERMS_FILE:
         return {}
-    terms = {
-        one.dataset: f"{one.license}" + f" ({one.terms})" * bool(one.terms) for one in verdicts
-    }
-    lines = [f"- {name}: {text}" for name, text in terms.items()]
+    released = [one for one in verdicts if one.allowed]
+    lines = {f"- {one.dataset}: {one.license} ({one.terms or 'no link'})" for one in released}
     head = ["# Terms", "", f"What this package and its base add: {own}.", "", "The data:", ""]
     return {TERMS_FILE: "\n".join([*head, *sorted(lines), ""])}
 

@@ -29,6 +29,9 @@ LIMITS = (
     "of what was measured.",
     "Nothing was measured for populations, devices and hospitals that its data sets do not show.",
 )
+_ECG_START = (
+    "The ECG encoder began with ECG-JEPA's published weights (arXiv:2410.08559), whose terms apply."
+)
 _KINDS = {
     "full": "all weights, trained in full",
     "merged": "all weights, the adapters merged into the base that they were trained on",
@@ -117,6 +120,7 @@ def _summary(record: RunRecord, weights: Weights, traces: str | None) -> str:
             f"{_KINDS[weights.kind]}. {weights.parameters:,} parameters, "
             f"{', '.join(weights.dtypes)}. Base: {base}.",
             *([told] if traces else []),
+            *(_ECG_START for one in record.stages.values() if one["parameters"].get("ecg_weights")),
         ]
     )
 

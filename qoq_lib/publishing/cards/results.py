@@ -67,6 +67,7 @@ def eval_results(record: RunRecord) -> list[EvalResult]:
         )
         for name, title, part in _parts(record)
         for measure, kind in _METRICS.items()
+        if measure in part
     ]
 
 
@@ -83,7 +84,7 @@ def _basis(part: dict[str, Any], measure: str) -> dict[str, Any]:
     facts = {"n": part["rows"][measure], "patients": part["patients"]}
     facts["interval_95"] = part["intervals"][measure]
     if measure == "macro_f1":
-        facts["floors"] = part["floors"]
+        facts["floors"] = part.get("floors")
     return facts
 
 
@@ -106,5 +107,6 @@ def benchmark_results(record: RunRecord, benchmark: str) -> str:
             notes=f"macro-F1, {report.told(part, 'macro_f1')}, n = {part['n']}",
         )
         for name, part in parts.items()
+        if "macro_f1" in part
     ]
-    return yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False)
+    return yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)

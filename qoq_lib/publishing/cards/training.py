@@ -43,7 +43,7 @@ def reproduction_section(run_id: str, stages: Stages) -> str:
         )
     notes.append(
         "`run.json` beside this card holds the parameters, seeds, package versions, hardware and "
-        "file hashes of every stage; `notebooks/` holds the executed notebooks."
+        "file hashes of every stage; `notebooks/` holds the executed notebooks that the run kept."
     )
     return section(
         "How to reproduce",
