@@ -2,6 +2,7 @@
 
 import copy
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +47,12 @@ def loud(tiny: tuple[Any, Any]) -> tuple[Any, Any]:
             layer.self_attn.o_proj.weight *= 10
             layer.mlp.down_proj.weight *= 10
     return model, tiny[1]
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Hub on this machine, empty, that this process's clients talk to: a ``HubServer``."""
+    from hub_releases import hub_here
+
+    with hub_here(monkeypatch, tmp_path / "cache") as server:
+        yield server

@@ -1,4 +1,7 @@
-"""Run as a script: a process without qoq_lib, which has the checkpoint's own code and no other."""
+"""Run as a script: a process without qoq_lib, which has the checkpoints' own code and no other.
+
+Its arguments are checkpoint folders; it writes ``<name of the folder>.npz`` where it is started.
+"""
 
 import sys
 from pathlib import Path
@@ -41,4 +44,5 @@ if __name__ == "__main__":
     try:
         import qoq_lib  # noqa: F401
     except ModuleNotFoundError:
-        np.savez(sys.argv[2], **answer(sys.argv[1], trust_remote_code=True))
+        for folder in sys.argv[1:]:
+            np.savez(Path(folder).name, **answer(folder, trust_remote_code=True))

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 from hub_server import HubServer
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
 from huggingface_hub.utils import _http
 
 CARD = "---\nlicense: apache-2.0\ntags: [medical]\n---\n# A model\n"
+GATED = CARD.replace("---\n#", "extra_gated_prompt: The terms of the source.\n---\n#")
 
 
 def write_release(folder: Path, files: dict[str, bytes] | None = None, card: str = CARD) -> Path:
@@ -55,6 +56,7 @@ def hub_here(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[HubServer
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
-        monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda _: None))  # retry at once
+        for module in (_http, file_download):  # retry at once
+            monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda _: None))
         monkeypatch.delenv("HF_TOKEN", raising=False)
         yield hub

@@ -22,7 +22,8 @@ class Fault:
     """What goes wrong with the first ``times`` requests whose "METHOD path" matches ``where``.
 
     ``act`` happens first. Then ``status`` is answered instead of the right reply, or the connection
-    is cut: ``lose="request"`` before anything was done, ``lose="reply"`` after it was.
+    is cut: ``lose="request"`` before anything was done, ``lose="reply"`` after it was, and
+    ``lose="half"`` in the middle of the reply's body.
     """
 
     where: str
@@ -90,10 +91,9 @@ class HubServer(Store):
         done = Reply(b"", fault.headers, fault.status)
         if fault.lose != "request" and not fault.status:
             done = reply(self, call)
-        if fault.lose:
-            handler.close_connection = True
-        else:
-            self._send(handler, done)
+        if fault.lose in ("", "half"):
+            self._send(handler, done, half=fault.lose == "half")
+        handler.close_connection |= bool(fault.lose)
 
     def _fault_of(self, line: str) -> Fault:
         """The fault ordered for a request, or one that does nothing."""
@@ -104,14 +104,14 @@ class HubServer(Store):
             fault.times -= 1
             return fault
 
-    def _send(self, handler: BaseHTTPRequestHandler, done: Reply) -> None:
+    def _send(self, handler: BaseHTTPRequestHandler, done: Reply, *, half: bool) -> None:
         handler.send_response(done.status)
         headers = {"Content-Length": str(len(done.body))} | done.headers
         for name, value in headers.items():
             handler.send_header(name, value)
         handler.end_headers()
         if handler.command != "HEAD":
-            handler.wfile.write(done.body)
+            handler.wfile.write(done.body[: len(done.body) // 2] if half else done.body)
         handler.wfile.flush()
 
 

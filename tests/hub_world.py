@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hub_releases import CARD, contents, write_release
+from hub_releases import CARD, GATED, contents, write_release
 from hub_server import HubServer
 from hub_store import Blob, Repo, Store
 from huggingface_hub import constants
@@ -12,8 +12,7 @@ from huggingface_hub import constants
 from qoq_lib.publishing.hub import publish
 from qoq_lib.publishing.plan import RepoType, plan_release
 
-GATE = CARD.replace("---\n#", "extra_gated_prompt: The terms of the source.\n---\n#")
-LATER = {"model.safetensors": b"\0later" * 200, "steps/1.parquet": b"\0rows", "run.json": b"{}"}
+LATER = {"model.safetensors": b"\0later" * 200, "steps/1.safetensors": b"\0rows", "run.json": b"{}"}
 
 
 class World:
@@ -224,10 +223,10 @@ def creation_lost(world: World) -> None:
 
 
 def gate_refused(world: World) -> None:
-    world.elsewhere(card=GATE)
+    world.elsewhere(card=GATED)
     world.hub.fail("/settings", 403)
 
 
 def gate_ignored(world: World) -> None:
-    world.elsewhere(card=GATE)
+    world.elsewhere(card=GATED)
     world.hub.fail("/settings", 200)

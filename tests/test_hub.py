@@ -4,12 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_releases import CARD, contents, hub_environment, hub_here, write_release
+from hub_releases import GATED, contents, hub_environment, write_release
 from hub_server import HubServer
 from huggingface_hub import snapshot_download
 
@@ -20,19 +19,12 @@ from qoq_lib.hub_errors import (
     MissingError,
     OfflineError,
     TokenError,
+    explain,
     explained,
 )
 from qoq_lib.model.loading import load_model
 from qoq_lib.publishing.hub import publish
-from qoq_lib.publishing.plan import PlanError, plan_release
-
-GATED = CARD.replace("---\n#", "extra_gated_prompt: The terms of the source.\n---\n#")
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    with hub_here(monkeypatch, tmp_path / "cache") as hub:
-        yield hub
+from qoq_lib.publishing.plan import plan_release
 
 
 def many_files() -> dict[str, bytes]:
@@ -44,7 +36,7 @@ def many_files() -> dict[str, bytes]:
         "large.txt": b"0123456789abcdef" * 700_000,
         ".eval_results/ptb_xl.yaml": b"- value: 0.5\n",
     }
-    shards = {f"data/{n:05d}.parquet": b"\0shard" * (n + 1) for n in range(96)}
+    shards = {f"data/{n:05d}.safetensors": b"\0shard" * (n + 1) for n in range(96)}
     return odd | shards | {f"notebooks/{n}.json": b"%d" % n for n in range(96)}
 
 
@@ -93,9 +85,9 @@ def test_a_new_tag_for_the_same_files_makes_no_commit(hub: HubServer, tmp_path: 
 
 
 def test_only_what_changed_is_sent_and_strays_go_when_asked(hub: HubServer, tmp_path: Path) -> None:
-    folder = write_release(tmp_path / "r", {"old.parquet": b"\0x"})
+    folder = write_release(tmp_path / "r", {"old.safetensors": b"\0x"})
     publish(plan_release(folder, "writer/qoq", "model"), "hf_write", "v1")
-    (folder / "old.parquet").rename(folder / "new.parquet")
+    (folder / "old.safetensors").rename(folder / "new.safetensors")
     hub.log.clear()
     plan = plan_release(folder, "writer/qoq", "model")
     made = publish(plan, "hf_write", "v2", replace=True)
@@ -103,7 +95,7 @@ def test_only_what_changed_is_sent_and_strays_go_when_asked(hub: HubServer, tmp_
     assert not hub.asked("PUT /lfs")  # the same bytes under a new name
     repo = hub.repos["models", "writer/qoq"]
     assert repo.files == contents(folder)
-    assert "old.parquet" in repo.at("v1").files
+    assert "old.safetensors" in repo.at("v1").files
 
 
 @pytest.mark.parametrize("private", [True, False])
@@ -131,7 +123,7 @@ publish(plan_release(sys.argv[1], "writer/qoq", "model"), tag="v1")
 def test_a_killed_upload_leaves_nothing_and_is_completed_later(
     hub: HubServer, tmp_path: Path
 ) -> None:
-    shards = {f"{n}.parquet": b"\0%d" % n for n in range(4)}
+    shards = {f"{n}.safetensors": b"\0%d" % n for n in range(4)}
     folder = write_release(tmp_path / "r", shards)
     call = [sys.executable, "-c", KILLED, str(folder)]
     with subprocess.Popen(call, env=hub_environment(hub, tmp_path / "home")) as upload:
@@ -147,49 +139,19 @@ def test_a_killed_upload_leaves_nothing_and_is_completed_later(
     assert repo.files == contents(folder) and set(repo.tags) == {"v1"}
 
 
-@pytest.mark.parametrize(
-    ("files", "sentence"),
-    [
-        ({".gitignore": b"*"}, r"\.gitignore belongs to git"),
-        ({"a/.git/config": b""}, "belongs to git"),
-        ({"training_args.bin": b"x"}, "training_args.bin can run code when opened"),
-        ({"x.parquet.tmp": b"x"}, "x.parquet.tmp is an unfinished file"),
-        ({"README.md": b"# No front matter"}, "begins with no front matter"),
-        ({"README.md": b"---\na: [\n---\n"}, "front matter of .* is not readable"),
-    ],
-)
-def test_a_folder_that_must_not_leave_is_refused(
-    tmp_path: Path, files: dict[str, bytes], sentence: str
+def test_a_download_cut_off_is_resumed_and_never_taken_for_whole(
+    hub: HubServer, tmp_path: Path
 ) -> None:
-    folder = write_release(tmp_path / "r", files)
-    with pytest.raises(PlanError, match=sentence) as refused:
-        plan_release(folder, "writer/qoq", "model")
-    assert "\n" not in str(refused.value)
-
-
-def test_no_folder_no_card_no_owner_and_no_links(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="There is no folder"):
-        plan_release(tmp_path / "none", "writer/qoq", "model")
-    folder = write_release(tmp_path / "r")
-    for name in ("qoq", "a/b/c", "writer/"):
-        with pytest.raises(PlanError, match=f"The name '{name}'"):
-            plan_release(folder, name, "model")
-    (folder / "link").symlink_to("/etc/hostname")
-    with pytest.raises(PlanError, match="link is a link"):
-        plan_release(folder, "writer/qoq", "model")
-    (folder / "link").unlink()
-    (folder / "README.md").unlink()
-    with pytest.raises(PlanError, match="README.md is missing"):
-        plan_release(folder, "writer/qoq", "model")
-
-
-def test_a_plan_lists_every_file_and_sends_nothing(hub: HubServer, tmp_path: Path) -> None:
-    folder = write_release(tmp_path / "r")
-    plan = plan_release(folder, "writer/qoq", "model")
-    assert str(plan) == "writer/qoq (model, private, not gated): 3 files, 865 bytes"
-    assert list(plan.table()["file"]) == sorted(contents(folder))
-    assert plan.table()["bytes"].sum() == plan.size == 865
-    assert plan.card == CARD and hub.log == []
+    folder = write_release(tmp_path / "r", {"model.safetensors": bytes(range(256)) * 4000})
+    publish(plan_release(folder, "writer/qoq", "model"), "hf_write")
+    where = "GET /writer/qoq/resolve/.*/model.safetensors"
+    hub.fail(where, lose="half", times=99)
+    with pytest.raises(OfflineError, match="connection"), explained("writer/qoq (model)"):
+        snapshot_download("writer/qoq", token="hf_write")
+    hub.faults.clear()
+    hub.fail(where, lose="half")
+    got = contents(Path(snapshot_download("writer/qoq", token="hf_write")))
+    assert {path: got[path] for path in contents(folder)} == contents(folder)
 
 
 def gated(hub: HubServer) -> None:
@@ -227,6 +189,14 @@ def test_an_unknown_token_is_told_from_a_missing_repository(
     monkeypatch.setenv("HF_TOKEN", "hf_expired")
     with pytest.raises(TokenError, match="does not accept the token"):
         load_model("writer/qoq")
+
+
+def test_an_unknown_failure_of_the_client_is_one_sentence() -> None:
+    told = explain(RuntimeError("Xet: upload failed\n  at chunk 3."), "writer/qoq (model)")
+    assert type(told) is HubError
+    assert str(told) == (
+        "The Hub's client failed for writer/qoq (model): Xet: upload failed at chunk 3."
+    )
 
 
 def test_an_error_of_ours_inside_the_block_stays_itself() -> None:

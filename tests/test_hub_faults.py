@@ -4,13 +4,13 @@ The genuine client talks to a Hub on this machine. Every case ends by publishing
 fault, which must end with the new release.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import hub_world as w
 import pytest
-from hub_releases import hub_here
+from hub_server import HubServer
 from hub_world import (
     World,
     failing,
@@ -26,9 +26,8 @@ from qoq_lib.hub_errors import BusyError, ConflictError, HubError, OfflineError,
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    with hub_here(monkeypatch, tmp_path / "cache") as hub:
-        yield World(hub, tmp_path, monkeypatch)
+def world(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(hub, tmp_path, monkeypatch)
 
 
 @dataclass(frozen=True)

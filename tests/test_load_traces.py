@@ -1,13 +1,11 @@
 """Traces back from a Hub and from a folder, with the genuine clients."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from datasets import Dataset, IterableDataset
-from hub_releases import hub_here
 from hub_server import HubServer
 from huggingface_hub import constants
 from trace_runs import write_run
@@ -32,12 +30,10 @@ def written(
 
 
 @pytest.fixture(autouse=True)
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A Hub, with caches of this test alone."""
+def own_caches(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """datasets, too, talks to the Hub of the test, and keeps what it makes of it there."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
-    with hub_here(monkeypatch, tmp_path / "cache") as hub:
-        monkeypatch.setattr("datasets.config.HF_ENDPOINT", hub.address)
-        yield hub
+    monkeypatch.setattr("datasets.config.HF_ENDPOINT", hub.address)
 
 
 @pytest.fixture

@@ -7,13 +7,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import foreign_process
+import numpy as np
 import psutil
 import pytest
+from hub_releases import contents, hub_environment
+from hub_server import HubServer
 
 from qoq_lib.model.loading import load_size
+from qoq_lib.publishing.release import write_release
 from qoq_lib.runs import project_root, read_result
 
 ROOT = project_root()
@@ -23,10 +28,12 @@ SMALL = {
     "03_drpo_train": ["-p", "steps", "3"],
     "04_reward_curves": [],
     "05_domain_analysis": [],
+    "06_publish_to_hub": [],
     "00_quickstart": [],
     "07_explore_traces": [],
     "08_drpo_vs_baselines": ["-p", "study", "demo"],
 }
+FOLDERS = {"models": "model", "datasets": "traces"}
 
 
 def command(stem: str, out: Path, *options: str) -> list[str]:
@@ -40,12 +47,18 @@ def environment(runs: Path) -> dict[str, str]:
 
 
 def execute(
-    stem: str, out: Path, runs: Path, cwd: Path, *options: str, timeout: float = 600
+    stem: str,
+    out: Path,
+    runs: Path,
+    cwd: Path,
+    *options: str,
+    timeout: float = 600,
+    hub: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(stem, out, *options),
         cwd=cwd,
-        env=environment(runs),
+        env=environment(runs) | dict(hub or {}),
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -130,6 +143,48 @@ def test_curves_of_an_empty_run_stop_in_one_sentence(tmp_path: Path) -> None:
     done = execute("04_reward_curves", tmp_path / "o.ipynb", tmp_path, tmp_path)
     assert done.returncode != 0
     assert "RunError: No rollouts in" in done.stderr and "run notebook 03" in done.stderr
+
+
+def test_the_publisher_sends_nothing_unasked(chain: Path) -> None:
+    said = printed(chain / "06_publish_to_hub.ipynb")
+    assert "your-name/qoq-med (model, private, not gated)" in said and "nothing was sent" in said
+    assert read_result(chain / "06_publish_to_hub.ipynb")["metrics"]["published"] == {}
+
+
+def test_the_run_goes_to_a_hub_and_its_model_answers_from_there(
+    chain: Path, tmp_path: Path
+) -> None:
+    options = ("-p", "run_id", "small", "-p", "repo_id", "writer/qoq", "-p", "tag", "v1")
+    with HubServer().running() as hub:
+        there, out = hub_environment(hub, tmp_path / "home"), tmp_path / "o.ipynb"
+        call = ("06_publish_to_hub", out, chain, tmp_path, *options, "-p", "dry_run", "False")
+        done = execute(*call, hub=there)
+        assert done.returncode == 0, done.stderr[-3000:]
+        heads = {}
+        for kinds, name in (("models", "writer/qoq"), ("datasets", "writer/qoq-traces")):
+            repo = hub.repos[kinds, name]
+            assert repo.private and repo.tags == {"v1": repo.head.oid} and len(repo.commits) == 2
+            assert repo.files == contents(chain / "small" / "release" / FOLDERS[kinds])
+            heads[f"{hub.address}/{'datasets/' * (kinds == 'datasets')}{name}"] = repo.head.oid
+        assert read_result(out)["metrics"]["published"] == heads
+        subprocess.run(
+            [sys.executable, "-I", foreign_process.__file__, "writer/qoq"],
+            cwd=tmp_path,
+            env=there,
+            check=True,
+        )
+    here = foreign_process.answer(chain / "small" / "checkpoints" / "trained")
+    for name, value in np.load(tmp_path / "qoq.npz").items():
+        assert np.array_equal(value, here[name]), name
+
+
+def test_the_same_run_is_released_in_the_same_bytes(chain: Path, tmp_path: Path) -> None:
+    run = chain / "small"
+    write_release(run, tmp_path / "again", "your-name/qoq-med")
+    ours = contents(tmp_path / "again")
+    assert "model/README.md" in ours and "traces/README.md" in ours
+    write_release(run, tmp_path / "once_more", "your-name/qoq-med")
+    assert contents(tmp_path / "once_more") == ours
 
 
 def test_the_quickstart_asks_the_newest_trained_model(chain: Path) -> None:

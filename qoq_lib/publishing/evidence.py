@@ -40,8 +40,7 @@ def write_evidence(
     Returns:
         Names of the notebooks that were there.
     """
-    content = {"schema_version": SCHEMA_VERSION, "run_id": run_folder.name, "stages": dict(stages)}
-    write_json_atomic(out / "run.json", content)
+    write_json_atomic(out / "run.json", published_manifest(run_folder, stages))
     (out / "data_cards").mkdir(exist_ok=True)
     for card in {card.name: card for card in cards.values()}.values():
         shutil.copyfile(
@@ -55,6 +54,11 @@ def write_evidence(
         cleaned = _cleaned(notebook, stages[name], shown)
         write_text_atomic(out / "notebooks" / f"{name}.ipynb", nbformat.writes(cleaned) + "\n")
     return tuple(found)
+
+
+def published_manifest(run_folder: Path, stages: Stages) -> dict[str, Any]:
+    """``run.json`` with the published stages alone."""
+    return {"schema_version": SCHEMA_VERSION, "run_id": run_folder.name, "stages": dict(stages)}
 
 
 def _may_be_shown(datasets: Iterable[str]) -> bool:

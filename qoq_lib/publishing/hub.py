@@ -15,14 +15,8 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import DatasetInfo, ModelInfo, RepoFile
 from huggingface_hub.utils import httpx
 
-from qoq_lib.hub_errors import (
-    ConflictError,
-    HubError,
-    TokenError,
-    explain,
-    explained,
-)
-from qoq_lib.publishing.plan import Plan, plan_release
+from qoq_lib.hub_errors import ConflictError, HubError, TokenError, explain, explained
+from qoq_lib.publishing.plan import Plan, planned_files
 
 _TAG = re.compile(r"(?!main$)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _KEPT = {".gitattributes"}  # the Hub's own
@@ -34,9 +28,9 @@ Tree = dict[str, str]
 
 @dataclass(frozen=True)
 class Release:
-    """What is on the Hub now; ``new`` is false where it had been there already.
+    """What is on the Hub now, to be loaded by ``revision``, its commit, or by ``tag``.
 
-    ``revision`` is the commit, to load it by; ``changed`` and ``removed`` count files.
+    ``changed`` and ``removed`` count the files that were not as they are now.
     """
 
     repo_id: str
@@ -45,9 +39,13 @@ class Release:
     tag: str | None
     url: str
     private: bool
-    new: bool
     changed: int
     removed: int
+
+    @property
+    def new(self) -> bool:
+        """Whether anything had to be changed for it."""
+        return bool(self.changed or self.removed)
 
     def __str__(self) -> str:
         done = f"{self.changed} files changed, {self.removed} removed" if self.new else "no change"
@@ -91,8 +89,7 @@ def publish(
 
 
 def _refuse_changes(plan: Plan) -> None:
-    now = plan_release(plan.folder, plan.repo_id, plan.repo_type, private=plan.private)
-    if now != plan:
+    if planned_files(plan.folder) != plan.files:
         raise ConflictError(f"{plan.folder} has changed since the plan was made: plan it again.")
 
 
@@ -188,9 +185,8 @@ class _Remote:
     ) -> Release:
         prefix = "datasets/" if self.plan.repo_type == "dataset" else ""
         url = f"{self.api.endpoint}/{prefix}{self.plan.repo_id}"
-        new = bool(changed or removed)
         facts = (self.plan.repo_id, self.plan.repo_type, revision, tag, url)
-        return Release(*facts, self.private, new, changed, removed)
+        return Release(*facts, self.private, changed, removed)
 
     def commit(self, wrong: list[str], strays: list[str], parent: str) -> str:
         operations: list[CommitOperationAdd | CommitOperationDelete] = [

@@ -7,11 +7,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 from huggingface_hub import metadata_load
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from qoq_lib.publishing.policy import Verdict, datasets_in, judge, require
+from qoq_lib.publishing.scan import check_clean
 from qoq_lib.runs import OneSentenceError
 
 RepoType = Literal["model", "dataset"]
@@ -42,7 +46,8 @@ class Plan:
     """A release that could be published: where to, under which conditions, and every file.
 
     ``gated`` is true where the card asks readers to accept terms (``extra_gated_prompt``): the
-    repository is then gated before the first file arrives. ``card`` is the text of ``README.md``.
+    repository is then gated before the first file arrives. ``verdicts`` are the data cards' on the
+    rows in it; ``card`` is the text of ``README.md``.
     """
 
     folder: Path
@@ -50,6 +55,7 @@ class Plan:
     repo_type: RepoType
     private: bool
     gated: bool
+    verdicts: tuple[Verdict, ...]
     card: str
     files: tuple[PlannedFile, ...]
 
@@ -62,6 +68,14 @@ class Plan:
         """The exact files, one a row: path, bytes, SHA-256."""
         rows = [(file.path, file.size, file.sha256) for file in self.files]
         return pd.DataFrame(rows, columns=["file", "bytes", "sha256"])
+
+    def _repr_markdown_(self) -> str:
+        """The card as its page will show it, under its front matter."""
+        _, front, body = self.card.split("---\n", 2)
+        return f"**{self}**\n\n```yaml\n{front}```\n\n{body}"
+
+    def __repr__(self) -> str:
+        return f"{self}\n{self.card}"
 
     def __str__(self) -> str:
         access = "private" if self.private else "public"
@@ -86,15 +100,26 @@ def plan_release(
 
     Raises:
         PlanError: no folder, no readable card, a file that must not leave or is unfinished.
+        PolicyError: rows of a data set that may not leave, or not without a gate.
+        ScanError: a file holds what looks like a secret or names a person.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise PlanError(f"There is no folder {folder}: write the release first.")
     _check_name(repo_id)
-    files = tuple(_planned(path, folder) for path in _files(folder))
+    files = planned_files(folder)
     card, front = _read_card(folder)
     gated = bool(front.get("extra_gated_prompt"))
-    return Plan(folder, repo_id, repo_type, private, gated, card, files)
+    _check_tables(folder)
+    verdicts = judge(datasets_in(folder), "traces", gated=gated)
+    require(verdicts)
+    check_clean(folder)
+    return Plan(folder, repo_id, repo_type, private, gated, verdicts, card, files)
+
+
+def planned_files(folder: Path) -> tuple[PlannedFile, ...]:
+    """Every file below ``folder`` with its hashes; ``PlanError`` at one that must not leave."""
+    return tuple(_planned(path, folder) for path in _files(folder))
 
 
 def _check_name(repo_id: str) -> None:
@@ -107,7 +132,6 @@ def _check_name(repo_id: str) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The files below ``folder`` by path; ``PlanError`` at one that must not leave."""
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         if path.is_symlink():
@@ -121,6 +145,16 @@ def _files(folder: Path) -> Iterator[Path]:
         if path.suffix in _PICKLES:
             raise PlanError(f"{inside} can run code when opened: release safetensors only.")
         yield path
+
+
+def _check_tables(folder: Path) -> None:
+    for path in sorted(folder.rglob("*.parquet")):
+        try:
+            pq.read_schema(path)
+        except pa.ArrowInvalid as error:
+            raise PlanError(
+                f"{path.relative_to(folder)} is no complete parquet file: write the release again."
+            ) from error
 
 
 def _planned(path: Path, folder: Path) -> PlannedFile:

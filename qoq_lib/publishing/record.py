@@ -208,12 +208,12 @@ def _start(folder: Path, checkpoint: str, entry: Stage) -> RunRecord | None:
     given = entry["parameters"].get("start_from")
     if checkpoint != "trained" or not given:
         return None
-    for place in (folder / given, project_root() / given, runs_root() / given):
+    for base in (folder, project_root(), runs_root()):
+        place = (base / given).resolve()
         run = place.parent.parent
-        if run.resolve() == folder.resolve():
-            return None
-        if place.name in STAGES and (run / "run.json").is_file():
-            return _start_record(run, place.name)
+        if place.name not in STAGES or not place.is_dir() or not (run / "run.json").is_file():
+            continue
+        return None if run == folder.resolve() else _start_record(run, place.name)
     raise ReleaseError(
         f"The training started from {given!r}, and what that was trained on is not on record here: "
         f"copy the run that made it into {runs_root()} and train from there."

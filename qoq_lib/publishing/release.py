@@ -1,7 +1,7 @@
 """One release of a run on disk: a folder for each repository, complete with card and evidence.
 
-``<out>/model`` and ``<out>/traces`` are what ``hub.publish`` pushes, byte for byte; nothing here
-talks to the Hub.
+``<out>/model``, ``<out>/traces`` and ``<out>/gguf`` are what ``hub.publish`` pushes, byte for byte;
+nothing here talks to the Hub.
 """
 
 import shutil
@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from qoq_lib.publishing import cards
-from qoq_lib.publishing.evidence import write_evidence
+from qoq_lib.publishing.evidence import published_manifest, write_evidence
 from qoq_lib.publishing.folders import ReleaseError, built_folder
+from qoq_lib.publishing.gguf import find_converter, write_gguf
 from qoq_lib.publishing.policy import Verdict, judge, require
 from qoq_lib.publishing.record import RunRecord, cards_of, read_record, released_stages
 from qoq_lib.publishing.scan import check_clean
@@ -45,6 +46,7 @@ def write_release(
     checkpoint: str = "",
     base_model: str = "",
     benchmark: str = "",
+    gguf: bool = False,
     gated: bool = False,
     leave_out: bool = False,
 ) -> tuple[Part, ...]:
@@ -60,6 +62,8 @@ def write_release(
         base_model: of an adapter (``write_weights``).
         benchmark: Hub id of a benchmark that holds the test questions; its results are then written
             to ``.eval_results/``.
+        gguf: whether the model is written in GGUF, too, for ``owner/name-GGUF``; where llama.cpp's
+            converter is not installed this is skipped, with a note.
         gated: whether the repositories have a gate, which some sources ask for.
         leave_out: leave out traces that may not leave, instead of refusing the release.
 
@@ -94,6 +98,8 @@ def write_release(
             )
             _finish_model(record, weights, verdicts, model_id, traces_id, benchmark)
             parts.append(Part(folder / "model", model_id, "model", verdicts))
+            if gguf and (converter := _converter(weights)):
+                parts.append(_write_gguf(record, weights, verdicts, model_id, converter))
         told = [asdict(one) | {"folder": one.folder.name} for one in parts]
         write_json_atomic(folder / RELEASE_FILE, {"run_id": run.name, "parts": told})
     return tuple(replace(one, folder=out / one.folder.name) for one in parts)
@@ -131,6 +137,40 @@ def _finish_model(
         write_evidence(record.folder, record.stages, record.cards, record.cards, folder)
 
     _add(weights.folder, texts, evidence)
+
+
+def _converter(weights: Weights) -> Path | None:
+    """llama.cpp's converter; where it is missing a note says so."""
+    if weights.kind == "adapter":
+        raise ReleaseError("An adapter cannot be written in GGUF: release it as 'merged'.")
+    found = find_converter()
+    if found is None:
+        print(
+            "NOTE: no GGUF files are written: llama.cpp's converter is not installed here (clone "
+            "llama.cpp and name its folder in LLAMA_CPP)."
+        )
+    return found
+
+
+def _write_gguf(
+    record: RunRecord,
+    weights: Weights,
+    verdicts: tuple[Verdict, ...],
+    model_id: str,
+    converter: Path,
+) -> Part:
+    folder, repo_id = weights.folder.with_name("gguf"), f"{model_id}-GGUF"
+    folder.mkdir()
+    text, vision = write_gguf(weights.folder, folder, model_id.rsplit("/", 1)[1], converter)
+    files = (text.name, vision.name)
+    texts = {CARD: cards.gguf_card(record, verdicts, repo_id, model_id, files)}
+    texts |= cards.terms_file(cards.base_license(record.base_model), verdicts)
+
+    def evidence(added: Path) -> None:
+        write_json_atomic(added / "run.json", published_manifest(record.folder, record.stages))
+
+    _add(folder, texts, evidence)
+    return Part(folder, repo_id, "model", verdicts)
 
 
 def _add(folder: Path, texts: Mapping[str, str], evidence: Callable[[Path], object]) -> None:

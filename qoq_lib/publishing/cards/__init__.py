@@ -2,6 +2,7 @@
 
 from qoq_lib.publishing.cards.data import APACHE, base_license, terms_file
 from qoq_lib.publishing.cards.dataset_card import dataset_card
+from qoq_lib.publishing.cards.gguf_card import gguf_card
 from qoq_lib.publishing.cards.model_card import model_card, usage_code
 from qoq_lib.publishing.cards.results import benchmark_results
 
@@ -10,6 +11,7 @@ __all__ = [
     "base_license",
     "benchmark_results",
     "dataset_card",
+    "gguf_card",
     "model_card",
     "terms_file",
     "usage_code",

@@ -25,7 +25,7 @@ class License:
     link: str | None = None
 
     @property
-    def fields(self) -> dict[str, str | None]:
+    def fields(self) -> dict[str, Any]:
         """The front matter's three fields."""
         return {"license": self.id, "license_name": self.name, "license_link": self.link}
 
