@@ -74,9 +74,14 @@ class TraceBrowser:
         else:
             self.show()
 
+    @property
+    def position(self) -> int:
+        """Of the trace shown, in the index."""
+        return int(self._shown.index[self.number.value])
+
     def show(self) -> None:
         """Show the trace whose number is chosen."""
-        trace = self._traces.read(self._shown.index[self.number.value])
+        trace = self._traces.read(self.position)
         self.page.clear_output(wait=True)
         with self.page:
             for figure in self._figures(trace):

@@ -106,8 +106,7 @@ def _repository(name: str) -> str:
 def _rows(source: str, name: str, config: str, split: str, streaming: bool) -> Any:
     """``source`` is a folder, or the address of one on the Hub."""
     absent = TracesError(
-        f"{name} holds no {config!r} with a split {split!r}, or the local cache does not while the "
-        "Hub cannot be reached: look at its page."
+        f"{name} holds no traces of configuration {config!r} and split {split!r}: look at its card."
     )
     pattern = f"data/{config}/{split}-*.parquet"
     files: Any = f"{source}/{pattern}"

@@ -12,8 +12,8 @@ from datasets import Features
 class ShardWriter:
     """Writes one split of one configuration to ``<folder>/data/<config>/<split>-*``.
 
-    The shards get their final names when the block ends; without a row there is one empty shard, so
-    that the columns are known.
+    The shards get their final names when the block ends; without a row there is none, as datasets
+    cannot load an empty split.
 
     Attributes:
         rows: written so far.
@@ -43,7 +43,6 @@ class ShardWriter:
         self._waits = 0
 
     def __enter__(self) -> Self:
-        self._folder.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(
@@ -53,9 +52,7 @@ class ShardWriter:
         trace: TracebackType | None,
     ) -> None:
         if kind is None:
-            self._flush()
-            if not self._parts:
-                self._write(self.features.arrow_schema.empty_table())
+            self._flush(self._waits)
         self._close()
         if kind is None:
             self._name()
@@ -64,34 +61,39 @@ class ShardWriter:
         """Add rows that have the columns of ``features``."""
         self._waiting.append(table)
         self._waits += len(table)
-        if self._waits >= self._per_group:
-            self._flush()
+        self._flush(self._waits - self._waits % self._per_group)
 
-    def _flush(self) -> None:
-        if not self._waits:
+    def _flush(self, rows: int) -> None:
+        """Write the first so many of the waiting rows, a row group at a time."""
+        if not rows:
             return
         table = pa.concat_tables(self._waiting)
-        self._waiting, self._waits = [], 0
-        for start in range(0, len(table), self._per_group):
-            self._write(table.slice(start, self._per_group))
+        for start in range(0, rows, self._per_group):
+            self._write(table.slice(start, min(self._per_group, rows - start)))
+        self._waiting, self._waits = [table.slice(rows)], self._waits - rows
 
     def _write(self, table: pa.Table) -> None:
-        if self._writer is None or self._in_shard >= self._per_shard:
-            self._close()
-            self._parts.append(self._folder / f"{self.split}-{len(self._parts):05d}.part")
-            # Chunks by content: a next release stores and sends only what has changed.
-            self._writer = pq.ParquetWriter(
-                self._parts[-1],
-                self.features.arrow_schema,
-                compression="zstd",
-                use_content_defined_chunking=True,
-                write_page_index=True,
-            )
-            self._in_shard = 0
-        self._writer.write_table(table)
+        full = self._in_shard >= self._per_shard
+        writer = self._begin_shard() if self._writer is None or full else self._writer
+        writer.write_table(table)
         self._in_shard += len(table)
         self.rows += len(table)
         self.size += table.nbytes
+
+    def _begin_shard(self) -> pq.ParquetWriter:
+        self._close()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._parts.append(self._folder / f"{self.split}-{len(self._parts):05d}.part")
+        # Chunks by content: a next release stores and sends only what has changed.
+        self._writer = pq.ParquetWriter(
+            self._parts[-1],
+            self.features.arrow_schema,
+            compression="zstd",
+            use_content_defined_chunking=True,
+            write_page_index=True,
+        )
+        self._in_shard = 0
+        return self._writer
 
     def _close(self) -> None:
         if self._writer is not None:

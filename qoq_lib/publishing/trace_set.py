@@ -60,10 +60,7 @@ class TraceSet:
         return sum(split.rows for split in self.configs[config].values())
 
     def front_matter(self) -> dict[str, Any]:
-        """``configs`` and ``dataset_info`` as the Hub and ``load_dataset`` read them.
-
-        Where a source asks for a gate, its terms are in ``extra_gated_prompt``.
-        """
+        """``configs`` and ``dataset_info`` as the Hub and ``load_dataset`` read them."""
         infos = DatasetInfosDict({name: self._info(name) for name in self.configs})
         data = DatasetCardData()
         infos.to_dataset_card_data(data)
@@ -77,15 +74,14 @@ class TraceSet:
             }
             for name, splits in self.configs.items()
         ]
-        terms = gate_text(self.verdicts)
-        gate = {"extra_gated_prompt": terms} if terms else {}
-        return {"configs": listed, **data.to_dict(), **gate}
+        return {"configs": listed, **data.to_dict()}
 
     def save(self, folder: Path) -> None:
-        """Write ``traces.json``, and a card that is its front matter alone."""
+        """Write ``traces.json``, and a card that is its front matter and the sources' terms."""
         told = {name: value for name, value in asdict(self).items() if name != "features"}
         write_json_atomic(folder / MARKER, told)
-        data = DatasetCardData(**self.front_matter())
+        terms = gate_text(self.verdicts)
+        data = DatasetCardData(**self.front_matter(), extra_gated_prompt=terms or None)
         write_text_atomic(folder / CARD, f"---\n{data.to_yaml()}\n---\n")
 
     def _info(self, config: str) -> DatasetInfo:

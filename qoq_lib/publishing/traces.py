@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from datasets import Features
 
 from qoq_lib.data.storage import INDEX_FILE
-from qoq_lib.publishing.folders import built_folder
+from qoq_lib.publishing.folders import ReleaseError, built_folder
 from qoq_lib.publishing.policy import Verdict, judge, require
 from qoq_lib.publishing.scan import check_clean, suspicious
 from qoq_lib.publishing.shard_writer import ShardWriter
@@ -204,10 +204,22 @@ class _Writing:
         self.shards.setdefault(config, {})[split] = writer
         return writer
 
+    def _filled(self, config: str) -> dict[str, ShardWriter]:
+        """The splits of a configuration that have rows."""
+        splits = self.shards.get(config, {})
+        return {split: writer for split, writer in splits.items() if writer.rows}
+
     def told(self) -> TraceSet:
         """The set as its card and its publisher see it."""
-        order = [config for config in ROWS_PER_SHARD if config in self.shards]
-        writers = {config: self.shards[config] for config in order}
+        writers = {config: self._filled(config) for config in ROWS_PER_SHARD}
+        writers = {config: splits for config, splits in writers.items() if splits}
+        if "all" not in writers:
+            raise ReleaseError(
+                f"Nothing of run {self.source.folder.name!r} is left to write: "
+                f"{self.left_out.total()} rows were left out."
+            )
+        if "default" in self.shards and "default" not in writers:
+            self.notes.append("No answer in training was correct and well-formed: no chats.")
         paths = [
             path for splits in writers.values() for one in splits.values() for path in one.paths
         ]
