@@ -23,6 +23,7 @@ from qoq_lib.data.example import FEATURES, SPLITS
 from qoq_lib.data.leaks import COLUMNS as LEAK_COLUMNS
 from qoq_lib.data.leaks import Leaks, leak_report
 from qoq_lib.data.shards import INDEX_SCHEMA, AssemblyError, Note, Refusal, has_shards
+from qoq_lib.runs import replaced_folder
 
 ASSEMBLY_FILE = "assembly.json"
 INDEX_FILE = "index.parquet"
@@ -85,25 +86,19 @@ def new_folder(out: Path) -> Iterator[Path]:
     ``out`` is as it was and the sibling goes unless it holds a complete shard. ``AssemblyError``
     where it cannot be written, or where ``out`` holds something else.
     """
-    partial, old = out.with_name(f"{out.name}.partial"), out.with_name(f"{out.name}.old")
+    partial = out
     try:
-        if old.exists() and not out.exists():
-            old.rename(out)  # an earlier run was killed between its two renames
-        _check_replaceable(out)
-        partial.mkdir(parents=True, exist_ok=True)
-        yield partial
-        if out.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            out.rename(old)
-        partial.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
+        with replaced_folder(out) as partial:
+            _check_replaceable(out)
+            partial.mkdir(parents=True, exist_ok=True)
+            yield partial
     except OSError as error:
         raise AssemblyError(
             f"The assembly cannot be written to {out} ({error}): choose another "
             "folder or free the disk."
         ) from error
     finally:
-        if partial.is_dir() and not has_shards(partial):
+        if partial != out and partial.is_dir() and not has_shards(partial):
             shutil.rmtree(partial, ignore_errors=True)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from qoq_lib.runs import OneSentenceError
+from qoq_lib.runs import OneSentenceError, replaced_folder
 
 
 class ReleaseError(OneSentenceError, RuntimeError):
@@ -23,24 +23,21 @@ def built_folder(out: Path, marker: str) -> Iterator[Path]:
     Raises:
         ReleaseError: ``out`` holds something else, or the disk refuses.
     """
-    partial, old = out.with_name(f"{out.name}.partial"), out.with_name(f"{out.name}.old")
     if out.exists() and not (out / marker).is_file() and (out.is_file() or any(os.scandir(out))):
         raise ReleaseError(
             f"{out} exists and was not built here; it is left as it is: choose another folder."
         )
+    partial = out
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        shutil.rmtree(old, ignore_errors=True)
-        if out.exists():
-            out.rename(old)
-        partial.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
+        with replaced_folder(out) as partial:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            yield partial
     except OSError as error:
         raise ReleaseError(
             f"{out} cannot be written ({error.strerror or error}): free the disk or choose another "
             "folder."
         ) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial != out:
+            shutil.rmtree(partial, ignore_errors=True)

@@ -4,6 +4,9 @@ import hashlib
 import json
 import os
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +98,21 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def replaced_folder(out: Path) -> Iterator[Path]:
+    """The name of a sibling of ``out``, made in the block, that takes its place if that succeeds.
+
+    What an earlier call left between its two renames, killed there, is put back first. Raises
+    ``OSError`` where the disk refuses; ``out`` is then as it was.
+    """
+    partial, old = out.with_name(f"{out.name}.partial"), out.with_name(f"{out.name}.old")
+    if old.exists() and not out.exists():
+        old.rename(out)
+    yield partial
+    if out.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        out.rename(old)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
