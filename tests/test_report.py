@@ -157,3 +157,4 @@ def test_a_table_has_both_forms_and_no_colour_of_its_own() -> None:
     assert "color" not in html and html == table(frame, "Caption")._repr_html_()
     assert repr(shown).startswith("Caption\n") and "<think>a & b</think>" in repr(shown)
     assert repr(table(frame.head(0), "None")) == "None\n(no rows)"
+    assert table(pd.DataFrame(), "a & b")._repr_html_() == "<p><b>a &amp; b</b><br>(no rows)</p>"

@@ -1,6 +1,7 @@
 """Tables for notebooks: the page's own colours in JupyterLab, plain text everywhere else."""
 
 import hashlib
+import html
 import math
 from typing import Any
 
@@ -21,6 +22,8 @@ class Table:
         return f"{self.caption}\n{self.frame.map(cell_text).to_string(max_colwidth=80)}"
 
     def _repr_html_(self) -> str:
+        if self.frame.empty:  # a table without columns squeezes its caption to one word a line
+            return f"<p><b>{html.escape(self.caption)}</b><br>(no rows)</p>"
         # No colour is set, so that the table follows JupyterLab's light or dark theme.
         left, head = [("text-align", "left")], [("font-weight", "bold"), ("padding-bottom", "4px")]
         styler = self.frame.style.format(cell_text, escape="html")
