@@ -58,6 +58,26 @@ def test_rows_leave_only_as_their_data_card_allows(
         plan_release(folder, "writer/qoq", "dataset")
 
 
+@pytest.mark.parametrize(
+    ("images", "ecg", "leaves"),
+    [([], None, True), ([b"png"], None, False), (None, [[0.5]], False)],
+)
+def test_media_leave_only_where_the_card_says_so(
+    tmp_path: Path, images: list | None, ecg: list | None, leaves: bool
+) -> None:
+    columns = {"dataset": ["busi"], "images": pa.array([images], pa.list_(pa.binary()))}
+    columns["ecg"] = pa.array([ecg], pa.list_(pa.list_(pa.float32())))
+    table = io.BytesIO()
+    pq.write_table(pa.table(columns), table)
+    files = {"data/cases/train-00000-of-00001.parquet": table.getvalue()}
+    folder = write_release(tmp_path / "r", files, GATED)
+    if leaves:
+        assert plan_release(folder, "writer/qoq", "dataset").verdicts
+        return
+    with pytest.raises(PolicyError, match="Images of busi may not leave this machine"):
+        plan_release(folder, "writer/qoq", "dataset")
+
+
 def test_rows_of_a_gated_source_leave_behind_its_gate(hub: HubServer, tmp_path: Path) -> None:
     folder = write_release(tmp_path / "r", rows_of("ham10000"), GATED)
     plan = plan_release(folder, "writer/qoq", "dataset")

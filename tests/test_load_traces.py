@@ -1,11 +1,14 @@
 """Traces back from a Hub and from a folder, with the genuine clients."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from datasets import Dataset, IterableDataset
+from hub_releases import hub_environment
 from hub_server import HubServer
 from huggingface_hub import constants
 from trace_runs import write_run
@@ -71,6 +74,31 @@ def test_streaming_reads_the_same_rows(published: HubServer) -> None:
     rows = qoq_lib.load_traces(NAME, "all", streaming=True)
     assert isinstance(rows, IterableDataset)
     assert list(rows) == list(qoq_lib.load_traces(NAME, "all"))
+
+
+def test_the_stock_clients_read_it_too(
+    published: HubServer, written: tuple[Path, TraceSet], tmp_path: Path
+) -> None:
+    script = """
+import sys
+import pandas as pd
+from datasets import load_dataset
+name = sys.argv[1]
+whole = load_dataset(name, "default", split="train")
+streamed = sum(1 for _ in load_dataset(name, "default", split="train", streaming=True))
+table = pd.read_parquet(f"hf://datasets/{name}/data/default")
+print(whole.num_rows, streamed, len(table), whole[0]["messages"][0]["role"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, NAME],
+        env=hub_environment(published, tmp_path / "clean"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = written[1].configs["default"]["train"].rows
+    assert done.stdout.split()[:3] == [str(rows)] * 3
 
 
 def test_a_revision_is_that_revision_for_ever(

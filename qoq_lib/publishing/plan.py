@@ -14,7 +14,7 @@ from huggingface_hub import metadata_load
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from qoq_lib.publishing.policy import Verdict, datasets_in, judge, require
+from qoq_lib.publishing.policy import Verdict, datasets_in, datasets_with_media, judge, require
 from qoq_lib.publishing.scan import check_clean
 from qoq_lib.runs import OneSentenceError
 
@@ -113,6 +113,7 @@ def plan_release(
     _check_tables(folder)
     verdicts = judge(datasets_in(folder), "traces", gated=gated)
     require(verdicts)
+    require(judge(datasets_with_media(folder), "images", gated=gated))
     check_clean(folder)
     return Plan(folder, repo_id, repo_type, private, gated, verdicts, card, files)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -40,6 +41,10 @@ class Verdict:
     license: str | None
     terms: str | None
     reason: str
+
+
+MEDIA = frozenset({"images", "mask", "ecg"})
+"""Columns that hold a patient's own images and signals."""
 
 
 class PolicyError(OneSentenceError, RuntimeError):
@@ -150,6 +155,20 @@ def dataset_counts(path: Path) -> dict[str, int]:
         return {}
     column = pq.read_table(path, columns=["dataset"])["dataset"]
     return {str(one["values"]): one["counts"] for one in pc.value_counts(column).to_pylist()}
+
+
+def datasets_with_media(folder: Path) -> set[str]:
+    """The data sets of rows below ``folder`` that hold images, a mask or an ECG themselves."""
+    found: set[str] = set()
+    for path in sorted(Path(folder).rglob("*.parquet")):
+        names = set(pq.read_schema(path).names)
+        for name in MEDIA & names if "dataset" in names else ():
+            for part in pq.ParquetFile(path).iter_batches(256, columns=["dataset", name]):
+                holds = pc.is_valid(part[name])
+                if pa.types.is_list(part[name].type):
+                    holds = pc.greater(pc.fill_null(pc.list_value_length(part[name]), 0), 0)
+                found |= set(part["dataset"].filter(holds).to_pylist())
+    return found
 
 
 def total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
