@@ -56,7 +56,9 @@ def test_a_gate_opens_what_is_gated_and_holds_its_terms() -> None:
     text = gate_text(verdicts)
     assert "kits23: CC-BY-NC-SA-4.0 (https://creativecommons.org/licenses/by-nc-sa/4.0/)" in text
     assert "ptb_xl" not in text
-    assert gate_text(judge(["ptb_xl"], "traces", gated=True)) == ""
+    assert gate_text(judge(["ptb_xl"], "traces", gated=False)) == ""
+    # Who asks for a gate gets one, also where no source does.
+    assert "identify anybody" in gate_text(judge(["ptb_xl"], "traces", gated=True))
 
 
 def test_the_table_of_reasons_has_a_row_per_data_set() -> None:

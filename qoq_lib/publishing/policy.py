@@ -32,6 +32,7 @@ class Verdict:
         license: the licence as the card names it; ``None`` without a card.
         terms: link to the owner's terms, where the card knows one.
         reason: in words, from the card.
+        gated: whether the repository it was judged for has a gate.
     """
 
     dataset: str
@@ -41,6 +42,7 @@ class Verdict:
     license: str | None
     terms: str | None
     reason: str
+    gated: bool = False
 
 
 MEDIA = frozenset({"images", "mask", "ecg"})
@@ -76,10 +78,11 @@ def judge(
 def _verdict(dataset: str, what: What, gated: bool, card: Card | None) -> Verdict:
     if card is None:
         reason = f"No data card speaks for it: write data_cards/{dataset}.md."
-        return Verdict(dataset, what, "none", False, None, None, reason)
+        return Verdict(dataset, what, "none", False, None, None, reason, gated)
     share: Share = getattr(card.release, what)
     allowed = share == "open" or share == "gated" and gated
-    return Verdict(dataset, what, share, allowed, card.license, card.terms, card.release.reason)
+    reason, terms = card.release.reason, card.terms
+    return Verdict(dataset, what, share, allowed, card.license, terms, reason, gated)
 
 
 def require(verdicts: Iterable[Verdict]) -> None:
@@ -121,8 +124,14 @@ def policy_table(verdicts: Iterable[Verdict]) -> pd.DataFrame:
 
 
 def gate_text(verdicts: Iterable[Verdict]) -> str:
-    """What the gate of a repository says: the terms of each gated source; empty without any."""
+    """What the gate of a repository says: the terms of each gated source; empty without a gate."""
+    verdicts = tuple(verdicts)
     gated = {one.dataset: one for one in verdicts if one.allowed and one.share == "gated"}
+    if not gated and any(one.gated for one in verdicts):
+        return (
+            "The owners of this repository wish to know who uses it. By asking for access you "
+            "agree not to try to identify anybody."
+        )
     if not gated:
         return ""
     lines = [

@@ -75,12 +75,12 @@ def terms_file(own: License, verdicts: Iterable[Verdict]) -> dict[str, str]:
 
 
 def gate_fields(verdicts: Iterable[Verdict]) -> dict[str, Any]:
-    """Front matter of a gated repository; empty where no source asks for a gate."""
+    """Front matter of a gated repository; empty where there is no gate."""
     prompt = gate_text(verdicts)
     if not prompt:
         return {}
     return {
-        "extra_gated_heading": "Accept the terms of the data that this was made from",
+        "extra_gated_heading": "Accept the terms below to use this",
         "extra_gated_prompt": prompt,
         "extra_gated_fields": {
             "Name": "text",
