@@ -21,11 +21,6 @@ from qoq_lib.evaluation.plots.theme import (
 )
 from qoq_lib.evaluation.report import by_dataset, by_domain
 
-FLOOR_NAMES = {
-    "constant": "best constant answer",
-    "invalid": "never a valid answer",
-    "all_options": "all options listed",
-}
 _EARLIER = ("s", "D", "^", "v", "P", "X")
 _COLOURS = {domain.title: domain.colour for domain in DOMAINS.values()} | {"Overall": INK}
 
