@@ -2,16 +2,19 @@
 
     python benchmarks/step_time.py                                # tiny, on the CPU
     python benchmarks/step_time.py --size 7b --json 7b.json       # on one GPU
+    python benchmarks/step_time.py --record 7b.json               # adds it to docs/gpu_results.md
 
 Same random weights, questions, settings and rewards for both; blocks of steps taken in turn, after
 one step each that is not counted; every rollout has exactly ``--new-tokens`` new tokens. Prints a
 table, and writes JSON after every block, so that a run cut short has results too. On a GPU the
-table is added to ``docs/gpu_results.md``. What a part is and how operations are counted stands in
+table is also added to ``docs/gpu_results.md``; ``--record`` is for what another machine measured.
+What a part is and how operations are counted stands in
 ``benchmarks/step/clock.py`` and ``work.py``.
 """
 
 import argparse
 import gc
+import json
 import resource
 import shlex
 import sys
@@ -24,12 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-from qoq_lib.model.loading import load_size
-from qoq_lib.runs import Environment, write_json_atomic
+from datasets import disable_progress_bars
 from step.report import PAGE, Result, record, summarise, table
 from step.trainers import PromptError, Settings, Timed, make_trainers
 from step.work import device_limits
+
+from qoq_lib.model.loading import load_size
+from qoq_lib.runs import Environment, write_json_atomic
 
 TINY = Settings("tiny", 8, 8, prompt_tokens=96, new_tokens=16, micro_batch=64, steps=4)
 LARGE = Settings("7b", 16, 8, prompt_tokens=1000, new_tokens=256, micro_batch=8, steps=1)
@@ -42,7 +46,7 @@ class Bench:
         size = load_size(settings.size)
         self.settings = settings
         on_gpu = size.needs_gpu and torch.cuda.is_available()
-        self.device = torch.device("cuda" if on_gpu else "cpu")
+        self.device = torch.device("cuda:0" if on_gpu else "cpu")
         self.trainers = make_trainers(settings, self.device, out)
         work = next(iter(self.trainers.values())).work
         limits = device_limits(self.device, getattr(torch, size.dtype))
@@ -57,6 +61,7 @@ class Bench:
             "limits": asdict(limits),
             "decoding_bound": bound,
             "failures": {},
+            "warm_up_s": {},
             "blocks": [],
         }
         self._held = {name: _trained_bytes(each) for name, each in self.trainers.items()}
@@ -107,7 +112,6 @@ def _facts(settings: Settings, device: torch.device) -> Result:
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "commit": commit,
-        "command": shlex.join(["python", "benchmarks/step_time.py", *sys.argv[1:]]),
         "device": name,
         "threads": torch.get_num_threads(),
         "settings": asdict(settings),
@@ -123,7 +127,9 @@ def measure(
         bench = Bench(settings, Path(scratch))
         names = list(bench.trainers)
         for name in names:
+            start = time.monotonic()
             bench.block(name, 1)
+            bench.result["warm_up_s"][name] = time.monotonic() - start
         longest = 0.0
         for pair in range(pairs):
             start = time.monotonic()
@@ -144,7 +150,7 @@ def _add(bench: Bench, name: str, save: Callable[[Result], Any]) -> None:
     save(result)
 
 
-def read_arguments(arguments: list[str] | None) -> tuple[argparse.Namespace, Settings]:
+def read_arguments(arguments: list[str]) -> tuple[argparse.Namespace, Settings]:
     """Options, and the settings of the size with what the options change of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="tiny", choices=["tiny", "3b", "7b", "32b"])
@@ -156,6 +162,7 @@ def read_arguments(arguments: list[str] | None) -> tuple[argparse.Namespace, Set
     parser.add_argument("--pairs", type=int, default=5, help="pairs of blocks of --steps steps")
     parser.add_argument("--minutes", type=float, default=8, help="begin no block that ends later")
     parser.add_argument("--json", type=Path, help="where to write everything that was measured")
+    parser.add_argument("--record", type=Path, help="add this JSON to the page; measure nothing")
     options = parser.parse_args(arguments)
     given = {name: value for name, value in vars(options).items() if value is not None}
     chosen = {field.name: given[field.name] for field in fields(Settings) if field.name in given}
@@ -169,12 +176,18 @@ def read_arguments(arguments: list[str] | None) -> tuple[argparse.Namespace, Set
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print, and keep the results."""
-    options, settings = read_arguments(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options, settings = read_arguments(given)
+    if options.record:
+        record(PAGE, json.loads(options.record.read_text(encoding="utf-8")))
+        return
 
     def save(result: Result) -> None:
+        result["command"] = shlex.join(["python", "benchmarks/step_time.py", *given])
         if options.json:
             write_json_atomic(options.json, result)
 
+    disable_progress_bars()
     try:
         result = measure(settings, options.pairs, options.minutes, save)
     except PromptError as error:

@@ -1,15 +1,11 @@
 """What was measured as figures, as a table, and as a section of ``docs/gpu_results.md``.
 
-    python benchmarks/step/report.py result.json     # adds a result measured elsewhere to the page
+python benchmarks/step/report.py result.json     # adds a result measured elsewhere to the page
 """
 
-import json
-import sys
 from pathlib import Path
 from statistics import median
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from qoq_lib.runs import write_text_atomic
 from step.clock import PARTS
@@ -147,13 +143,6 @@ def _note(name: str, figures: Result) -> str:
 def record(page: Path, result: Result) -> None:
     """Append the result as a section; the first one takes the place of the note."""
     text = page.read_text(encoding="utf-8").replace(NONE_YET, "").rstrip()
-    size, day = result["settings"]["size"], result["date"][:10]
-    section = (
-        f"## {size} on {result['device']}, {day}\n\nCommit {result['commit']}, `{result['command']}`"
-        f"\n\n{table(result)}"
-    )
-    write_text_atomic(page, f"{text}\n\n{section}")
-
-
-if __name__ == "__main__":
-    record(PAGE, json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    title = f"## {result['settings']['size']} on {result['device']}, {result['date'][:10]}"
+    origin = f"Commit {result['commit']}, `{result['command']}`"
+    write_text_atomic(page, f"{text}\n\n{title}\n\n{origin}\n\n{table(result)}")
