@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast, PrinterCallback
+from transformers.trainer_utils import SaveStrategy
 from trl import GRPOConfig, GRPOTrainer
 
 from qoq_lib.data.phantom import make_phantom, words
@@ -25,9 +26,11 @@ from qoq_lib.model.pixels import model_view
 from qoq_lib.model.processing_qoq import ECG_TOKEN, IMAGE_TOKEN, suppressed_token_ids
 from qoq_lib.model.tiny import PATCH, tiny_processor
 from qoq_lib.model.tuning import prepare
-from qoq_lib.training.drpo import PRESETS
+from qoq_lib.training.arguments import grpo_config
+from qoq_lib.training.job import TrainingJob
+from qoq_lib.training.methods import load_method
 from qoq_lib.training.questions import question_dataset
-from qoq_lib.training.rewards import reward_functions
+from qoq_lib.training.rewards import attainable, reward_functions
 from qoq_lib.training.rollouts import RolloutWriter
 from qoq_lib.training.trainer import DRPOTrainer
 from step.clock import METHODS, OWN_METHODS, Stopwatch, attach, timed
@@ -71,15 +74,14 @@ def make_trainers(settings: Settings, device: torch.device, out: Path) -> dict[s
     Raises:
         PromptError: the question alone is longer than ``prompt_tokens``.
     """
-    size = load_size(settings.size)
-    model, processor = random_model(size, device)
-    rows = make_questions(settings, size, processor)
-    shared = [] if size.tuning == "full" else list(model.parameters())
+    job = _job(settings, out)
+    model, processor = random_model(job.size, device)
+    rows = make_questions(settings, job.size, processor)
+    shared = [] if job.size.tuning == "full" else list(model.parameters())
     twin = copy.deepcopy(model, {id(weight): weight for weight in shared})
     pairs = ((GRPOTrainer, model), (DRPOTrainer, twin))
     return {
-        kind.__name__: _timed_trainer(kind, each, processor, rows, settings, size, out)
-        for kind, each in pairs
+        kind.__name__: _timed_trainer(kind, each, processor, rows, job, out) for kind, each in pairs
     }
 
 
@@ -149,63 +151,58 @@ def varied(completions: list[Any], **_: Any) -> list[float]:
 
 
 def _timed_trainer(
-    kind: type[GRPOTrainer],
-    model: Any,
-    processor: Any,
-    rows: Dataset,
-    settings: Settings,
-    size: ModelSize,
-    out: Path,
+    kind: type[GRPOTrainer], model: Any, processor: Any, rows: Dataset, job: TrainingJob, out: Path
 ) -> Timed:
     watch = Stopwatch(model.device)
     processor = copy.copy(processor)
     processor.__class__ = timed(type(processor), {"__call__": "prompts"}, watch)
-    functions, weights = reward_functions("paper")
+    functions, weights = reward_functions(job.reward)
     methods, extra = METHODS, {}
     if kind is DRPOTrainer:
         methods = METHODS | OWN_METHODS
-        writer = RolloutWriter(out / "rollouts")
-        extra = {"drpo": PRESETS["recommended"], "rollouts": writer}
+        extra = {
+            "drpo": job.method.drpo_config,
+            "attainable": lambda row: attainable(row, job.reward) + 1.0,
+            "rollouts": RolloutWriter(out / "rollouts"),
+        }
     trainer = timed(kind, methods, watch)(
         model=model,
-        args=_arguments(settings, size, [*weights, 1.0], processor.tokenizer, out / kind.__name__),
+        args=_arguments(job, [*weights, 1.0], processor.tokenizer, out / kind.__name__),
         reward_funcs=[*functions, varied],
         train_dataset=rows,
         processing_class=processor,
-        peft_config=prepare(model, size.tuning, size.trainable),
+        peft_config=prepare(model, job.size.tuning, job.size.trainable),
         **extra,
     )
     trainer.remove_callback(PrinterCallback)
-    work = Work(trainer.accelerator.unwrap_model(trainer.model), size.needs_gpu)
+    work = Work(
+        trainer.accelerator.unwrap_model(trainer.model), trainer.args.gradient_checkpointing
+    )
     attach(trainer, watch, work)
     return Timed(trainer, watch, work)
 
 
-def _arguments(
-    settings: Settings, size: ModelSize, weights: list[float], tokenizer: Any, out: Path
-) -> GRPOConfig:
-    per_step = settings.questions * settings.rollouts
-    on_gpu = size.needs_gpu and torch.cuda.is_available()
-    return GRPOConfig(
-        output_dir=str(out),
-        max_steps=settings.steps,
-        per_device_train_batch_size=settings.micro_batch,
-        gradient_accumulation_steps=per_step // settings.micro_batch,
-        num_generations=settings.rollouts,
-        max_completion_length=settings.new_tokens,
-        generation_kwargs={
-            "suppress_tokens": suppressed_token_ids(tokenizer),
-            "min_new_tokens": settings.new_tokens,
-        },
-        beta=size.training.beta,
-        loss_type="grpo",
-        learning_rate=1e-6,
-        reward_weights=weights,
-        use_cpu=not on_gpu,
-        bf16=size.dtype == "bfloat16",
-        gradient_checkpointing=size.needs_gpu,
-        dataloader_pin_memory=on_gpu,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
+def _job(settings: Settings, out: Path) -> TrainingJob:
+    """The settings as notebook 03 would train them."""
+    size = load_size(settings.size)
+    plan = {
+        "questions_per_step": settings.questions,
+        "rollouts": settings.rollouts,
+        "micro_batch": settings.micro_batch,
+        "steps": settings.steps,
+    }
+    size.training = size.training.model_copy(update=plan)
+    size.max_completion_length = settings.new_tokens
+    return TrainingJob(start=out, size=size, method=load_method("drpo"))
+
+
+def _arguments(job: TrainingJob, weights: list[float], tokenizer: Any, out: Path) -> GRPOConfig:
+    """As notebook 03's, but that nothing is saved and that no rollout ends early."""
+    new = job.size.max_completion_length
+    on_gpu = job.size.needs_gpu and torch.cuda.is_available()
+    here = job.size.model_copy(update={"needs_gpu": on_gpu})  # the path is tried out on a CPU, too
+    args = grpo_config(job.model_copy(update={"size": here}), weights, tokenizer, out, new)
+    args.gradient_checkpointing = job.size.needs_gpu
+    args.generation_kwargs["min_new_tokens"] = new
+    args.save_strategy = SaveStrategy.NO
+    return args
