@@ -109,9 +109,9 @@ class Weights:
         return 2 * tokens * (self.total + self.trained)
 
 
-def pairs_seen(mask: torch.Tensor | None, rows: int, width: int) -> int:
+def pairs_seen(mask: Any, rows: int, width: int) -> int:
     """Pairs of query and key in one layer: those a four-dimensional mask allows, else causal."""
-    if mask is None or mask.ndim != 4:
+    if not isinstance(mask, torch.Tensor) or mask.ndim != 4:
         return rows * width * (width + 1) // 2
     return int((mask if mask.dtype == torch.bool else mask == 0).sum())
 
