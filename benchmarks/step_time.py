@@ -35,7 +35,7 @@ from step.work import device_limits
 from qoq_lib.model.loading import load_size
 from qoq_lib.runs import Environment, write_json_atomic
 
-TINY = Settings("tiny", 8, 8, prompt_tokens=96, new_tokens=16, micro_batch=64, steps=4)
+TINY = Settings("tiny", 8, 8, prompt_tokens=96, new_tokens=16, micro_batch=64, steps=2)
 LARGE = Settings("7b", 16, 8, prompt_tokens=1000, new_tokens=256, micro_batch=8, steps=1)
 
 
@@ -159,7 +159,7 @@ def read_arguments(arguments: list[str]) -> tuple[argparse.Namespace, Settings]:
         small, large = getattr(TINY, field.name), getattr(LARGE, field.name)
         note = f"tiny: {small}, else {large}" if small != large else f"{small}"
         parser.add_argument(f"--{name}", type=int, help=f"default {note}")
-    parser.add_argument("--pairs", type=int, default=5, help="pairs of blocks of --steps steps")
+    parser.add_argument("--pairs", type=int, default=12, help="most pairs of blocks")
     parser.add_argument("--minutes", type=float, default=8, help="begin no block that ends later")
     parser.add_argument("--json", type=Path, help="where to write everything that was measured")
     parser.add_argument("--record", type=Path, help="add this JSON to the page; measure nothing")

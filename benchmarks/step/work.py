@@ -34,9 +34,9 @@ DATA_SHEETS = {
     "A100 80GB PCIe": (1.935e12, 312e12),
     "A100": (1.555e12, 312e12),
 }
-COPIED = 2**26  # numbers, far more than any cache holds
+COPIED = 2**25  # numbers, far more than any cache holds
 SQUARE = {"cuda": 8192, "cpu": 1024}  # rows of the matrices multiplied
-TRIES = 5
+TRIES = 10
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def device_limits(device: torch.device, dtype: torch.dtype) -> Limits:
 
 
 def measured_limits(device: torch.device, dtype: torch.dtype) -> Limits:
-    """Bandwidth of a copy (read and written) and operations a second of a product, best of 5."""
+    """Bandwidth of a copy (read and written) and operations a second of a product, best of 10."""
     source = torch.zeros(COPIED, dtype=dtype, device=device)
     target = torch.empty_like(source)
     side = SQUARE[device.type]
