@@ -7,6 +7,7 @@ of the trainer. Every estimator gives 0 to a rollout that no reward function cou
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -121,7 +122,7 @@ def of_rollouts(
     name: str,
     rewards: np.ndarray,
     questions: Sequence[Hashable],
-    domains: Mapping[Hashable, str],
+    domains: Mapping[Any, str],
     state: DomainStatistics,
 ) -> np.ndarray:
     """Advantages for trainers that hold a batch as a list of rollouts, in any order.
