@@ -119,6 +119,20 @@ def test_the_loss_is_unsloths_and_takes_our_advantages(replacements: ast.Module)
     assert "return (logprobs.detach(), entropies, aux_loss)" in ast.unparse(inner)
 
 
+def test_the_trainer_asks_a_processor_for_no_more_than_ours_is_given(
+    replacements: ast.Module,
+) -> None:
+    editors = ("compute_loss", "_get_per_token_logps_and_entropies")
+    asked = {
+        node.attr
+        for name in editors
+        for node in ast.walk(function(replacements, f"grpo_trainer_{name}"))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self.processing_class"
+    }
+    assert asked == {"pad_token_id"}
+    assert "processor.pad_token_id = " in inspect.getsource(with_unsloth.load_adapted)
+
+
 def test_an_ecg_would_be_dropped_and_an_image_not() -> None:
     zoo = parsed("unsloth_zoo/rl_replacements.py")
     keys = next(
