@@ -154,7 +154,7 @@ def load_model(
             ``TokenError`` tell why.
     """
     folder = fetch(str(name_or_path), revision)
-    processor = _read_processor(folder)
+    processor = load_processor(folder)
     if not (folder / ADAPTER_FILE).is_file():
         return _read_weights(folder, quantization_config), processor
     if quantization_config is not None:
@@ -165,7 +165,8 @@ def load_model(
     return _merged(folder, processor), processor
 
 
-def _read_processor(folder: Path) -> QoQProcessor:
+def load_processor(folder: Path) -> QoQProcessor:
+    """The processor in a checkpoint folder; ``LoadError`` where there is no readable one."""
     try:
         return QoQProcessor.from_pretrained(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:

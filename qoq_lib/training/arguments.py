@@ -32,6 +32,9 @@ def grpo_config(
         learning_rate=plan.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=5,
+        optim="adamw_torch_fused",  # this and the next two: TRL's defaults, which unsloth changes
+        weight_decay=0.0,
+        mask_truncated_completions=False,
         beta=plan.beta,
         max_completion_length=answer_length,
         reward_weights=weights,

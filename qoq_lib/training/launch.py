@@ -36,6 +36,7 @@ from qoq_lib.training.rollouts import RolloutWriter
 from qoq_lib.training.sft import AnswerTrainer
 from qoq_lib.training.stages import answer_length
 from qoq_lib.training.trainer import DRPOTrainer
+from qoq_lib.training.with_unsloth import UnslothDRPOTrainer, check_job, load_adapted
 
 
 def start(job: TrainingJob, rows: Dataset, run_folder: Path) -> tuple[Any, Any, pd.DataFrame]:
@@ -43,9 +44,11 @@ def start(job: TrainingJob, rows: Dataset, run_folder: Path) -> tuple[Any, Any, 
 
     Raises:
         TrainingError: as ``train``, or one of several processes failed.
+        BackendError: as ``train``.
     """
     if job.processes == 1:
         return train(job, rows, run_folder)
+    check_job(job, rows)
     _claim(job, run_folder)
     torch.cuda.empty_cache()  # what this process used before is for the others now
     run_processes(job, run_folder)
@@ -65,7 +68,9 @@ def train(job: TrainingJob, rows: Dataset, run_folder: Path) -> tuple[Any, Any, 
     Raises:
         TrainingError: the rollouts of a step cannot be shared out evenly, or more or fewer
             processes run than the job was written for.
+        BackendError: the job's backend cannot train it here.
     """
+    check_job(job, rows)
     state = PartialState(cpu=not job.size.needs_gpu)
     if state.num_processes != job.processes:
         raise TrainingError(
@@ -103,18 +108,23 @@ def _claim(job: TrainingJob, run_folder: Path) -> None:
 def _trainer(job: TrainingJob, rows: Dataset, run_folder: Path, out: Path) -> Trainer:
     """The trainer of the job's method, ready to train."""
     size, method = job.size, job.method
-    model, processor = load_model(job.start, quantization_config=quantization(size.tuning))
+    kind: type[DRPOTrainer] = DRPOTrainer
+    if job.backend == "unsloth":
+        model, processor = load_adapted(job.start, size, derive_seed(job.seed, "training"))
+        kind, adapters = UnslothDRPOTrainer, None
+    else:
+        model, processor = load_model(job.start, quantization_config=quantization(size.tuning))
+        adapters = prepare(model, size.tuning, size.trainable)
     if method.sampling == "balanced":
         rows = balanced(rows, derive_seed(job.seed, "balance"))
     functions, weights = reward_functions(job.reward)
     length = answer_length(size, {"train": rows}, processor.tokenizer)
     args = grpo_config(job, weights, processor.tokenizer, out, length)
-    adapters = prepare(model, size.tuning, size.trainable)
     if method.advantages is None:
         views = [model_view(row, processor.image_processor) for row in rows]
         return AnswerTrainer(model, processor, views, size.answer_style, args, adapters)
     facts = {"model": size.base, "run_id": run_folder.name, "seed": job.seed}
-    return DRPOTrainer(
+    return kind(
         model=model,
         args=args,
         reward_funcs=functions,

@@ -34,6 +34,9 @@ from qoq_lib.training.sharing import (
     until_end,
 )
 
+# What TRL keeps of a batch's images; nothing where prompts are shared, which hold their own.
+IMAGE_FIELDS = ("pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids")
+
 
 class DRPOTrainer(GRPOTrainer):
     """GRPO with the advantages of ``estimator``, a key of ``ESTIMATORS``; ``drpo`` configures it.
@@ -184,6 +187,7 @@ class DRPOTrainer(GRPOTrainer):
                 mask,
                 output["completion_ids"].shape[1],
                 batch_size=self.args.per_device_train_batch_size,
+                **{name: output[name] for name in IMAGE_FIELDS if name in output},
             )[0]
         ratio = output["ref_per_token_logps"] - policy
         kl = ((ratio.exp() - ratio - 1) * output["completion_mask"]).sum(dim=1)
