@@ -6,6 +6,7 @@ and ECGs are read once for all its rollouts, in every forward pass; each rollout
 """
 
 import copy
+import math
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
 from qoq_lib.training.checkpoints import read_seal, seal
+from qoq_lib.training.decoding import BUCKET_COST, Decoder
 from qoq_lib.training.drpo import RECOMMENDED, DomainStatistics, DrpoConfig
 from qoq_lib.training.estimators import ESTIMATORS, NEED_GREEDY, Rewards
 from qoq_lib.training.rollouts import RolloutWriter
@@ -26,8 +28,6 @@ from qoq_lib.training.sharing import (
     Prompt,
     SharedPrompts,
     backbone_of,
-    collate,
-    generate,
     in_order,
     read_prompts,
     until_end,
@@ -80,6 +80,14 @@ class DRPOTrainer(GRPOTrainer):
         self.log_multimodal = False
         if estimator in NEED_GREEDY and args.use_vllm:
             raise ValueError(f"{estimator} needs greedy completions: set use_vllm to False.")
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        device = self.accelerator.device
+        self.decoder = Decoder(
+            device,
+            self._tokenizer.pad_token_id,
+            static=device.type == "cuda" and not sharded and not args.use_vllm,
+            bucket_cost=math.inf if sharded else BUCKET_COST,
+        )
         self.estimator = estimator
         self.statistics = DomainStatistics(drpo)
         self.attainable = attainable
@@ -104,14 +112,13 @@ class DRPOTrainer(GRPOTrainer):
         # A process may hold part of a question's rollouts; then each row is its own prompt.
         copies = num_generations if repeated == self._prompts else 1
         distinct = groups if repeated == self._prompts else self._prompts
-        batch = collate(distinct, self.accelerator.device, self._tokenizer.pad_token_id)
         with unwrap_model_for_generation(
             self.model_wrapped,
             self.accelerator,
             gather_deepspeed3_params=self.args.ds3_gather_for_generation,
             generation_kwargs=self.generation_kwargs,
         ) as model:
-            tokens = generate(model, batch, copies, self.generation_config)
+            tokens = self.decoder.generate(model, distinct, copies, self.generation_config)
         return [until_end(row, self.eos_token_ids) for row in tokens.tolist()], None
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
