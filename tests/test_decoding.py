@@ -45,7 +45,8 @@ def prompts(tiny: Any) -> list[Prompt]:
 
 def rollouts(decoder: Decoder, model: Any, prompts: Sequence[Prompt], config: Any) -> torch.Tensor:
     torch.manual_seed(0)
-    return decoder.generate(model, prompts, 3, config)
+    rows = [prompt for prompt in prompts for _ in range(3)]
+    return decoder.generate(model, rows, config)
 
 
 def stopping(tokens: torch.Tensor, config: GenerationConfig) -> GenerationConfig:
@@ -63,8 +64,16 @@ def test_greedy_continuations_equal_those_of_the_models_own_generate(
     model, _ = loud
     batch = collate(prompts, CPU, 0)
     alone = model.generate(**batch, generation_config=GREEDY)[:, batch["input_ids"].shape[1] :]
-    copied = Decoder(CPU, 0).generate(model, prompts, 3, GREEDY)
+    copied = rollouts(Decoder(CPU, 0), model, prompts, GREEDY)
     assert torch.equal(copied, alone.repeat_interleave(3, dim=0)[:, : copied.shape[1]])
+
+
+def test_rollouts_in_any_order_get_their_own_prompts(loud: Any, prompts: list[Prompt]) -> None:
+    model, _ = loud
+    mixed = [prompts[index] for index in (2, 0, 2, 1, 0)]
+    made = Decoder(CPU, 0).generate(model, mixed, GREEDY)
+    each = [Decoder(CPU, 0).generate(model, [prompt], GREEDY)[0] for prompt in mixed]
+    assert torch.equal(made, torch.stack(each))
 
 
 def test_sampled_continuations_of_a_prompt_differ(tiny: Any, prompts: list[Prompt]) -> None:
@@ -94,8 +103,8 @@ def test_a_static_cache_is_kept_and_grows_in_steps(loud: Any, prompts: list[Prom
     made = []
     for some, tokens in ((prompts[:2], 4), (prompts[2:4], 8), (prompts[:2], 300)):
         config = GenerationConfig(max_new_tokens=tokens, max_time=0, do_sample=False)
-        decoder.generate(loud[0], some, 2, config)
-        made.append(decoder._held[4])
+        rollouts(decoder, loud[0], some, config)
+        made.append(decoder._held[6])
     assert made[0] is made[1] and made[1] is not made[2]
     assert [cache.get_max_length() for cache in made] == [256, 256, 512]
 

@@ -2,8 +2,8 @@
 
 The prompts of a batch differ in length (an ECG takes eight tokens, a volume thousands), and a batch
 padded to the longest computes mostly padding. So prompts of like length are read together, and
-their key-value caches are laid side by side, G copies each. Decoding stays one batch: each of its
-steps reads all weights, however few its rows.
+their key-value caches are laid side by side, one copy per rollout. Decoding stays one batch: each
+of its steps reads all weights, however few its rows.
 
 On a GPU the answers are decoded in a static cache: transformers compiles the decoding step for one
 (CUDA graphs), which TRL's own call of ``generate`` forbids. The cache is kept, since a graph holds
@@ -67,41 +67,38 @@ class Decoder:
 
     @torch.no_grad()
     def generate(
-        self, model: Any, prompts: Sequence[Prompt], copies: int, config: GenerationConfig
+        self, model: Any, prompts: Sequence[Prompt], config: GenerationConfig
     ) -> torch.Tensor:
-        """``copies`` continuations of each prompt, prompt by prompt; each prompt is read once.
+        """One continuation per prompt; prompts that are the same object are read once.
 
         Args:
             model: the language model with its media towers, unwrapped.
-            prompts: the questions.
-            copies: G, continuations of each prompt.
+            prompts: of the rollouts.
             config: transformers' settings of sampling.
 
         Returns:
-            Token ids, (prompts * G) x new tokens.
+            Token ids, prompts x new tokens.
         """
-        lengths = [len(prompt.input_ids) for prompt in prompts]
+        distinct = list(dict.fromkeys(prompts))
+        lengths = [len(prompt.input_ids) for prompt in distinct]
         width = max(lengths)
         read = [
-            _read(model, rows, [prompts[i] for i in rows], self.device, self.pad_id)
+            _read(model, rows, [distinct[i] for i in rows], self.device, self.pad_id)
             for rows in buckets(lengths, self.bucket_cost)
         ]
-        cache = self._cache(model, len(prompts) * copies, width + config.max_new_tokens)
-        _lay(cache, read, width - 1, copies)
-        place = torch.ones(3, len(prompts), 1, dtype=torch.long, device=self.device)
+        place = torch.ones(3, len(distinct), 1, dtype=torch.long, device=self.device)
         for part in read:
             place[:, part.rows] = part.last
+        owner = torch.tensor([distinct.index(prompt) for prompt in prompts], device=self.device)
+        cache = self._cache(model, len(prompts), width + config.max_new_tokens)
+        _lay(cache, read, width - 1, owner)
         ids = [prompt.input_ids for prompt in prompts]
-        text = {
-            "input_ids": left_padded(ids, width, self.pad_id),
-            "attention_mask": left_padded([torch.ones_like(row) for row in ids], width, 0),
-        }
         tokens = model.generate(
-            **{
-                name: rows.to(self.device).repeat_interleave(copies, 0)
-                for name, rows in text.items()
-            },
-            position_ids=place.repeat_interleave(copies, dim=1),
+            input_ids=left_padded(ids, width, self.pad_id).to(self.device),
+            attention_mask=left_padded([torch.ones_like(row) for row in ids], width, 0).to(
+                self.device
+            ),
+            position_ids=place[:, owner],
             past_key_values=cache,
             generation_config=self._settings(config),
         )
@@ -155,12 +152,12 @@ def _read(
     return _Read(rows, layers, place[..., -1:])
 
 
-def _lay(cache: Cache, read: Sequence[_Read], width: int, copies: int) -> None:
-    """Fill an empty ``cache`` with what was read, in the order of the batch, left-padded."""
+def _lay(cache: Cache, read: Sequence[_Read], width: int, owner: torch.Tensor) -> None:
+    """Fill an empty ``cache``: row by row its owner's part of what was read, left-padded."""
     count = sum(len(part.rows) for part in read)
     for number, some in enumerate(read[0].layers):
         keys, values = (one.new_zeros(count, one.shape[1], width, one.shape[3]) for one in some)
         for part in read:
             for whole, held in zip((keys, values), part.layers[number], strict=True):
                 whole[part.rows, :, width - held.shape[2] :] = held
-        cache.update(keys.repeat_interleave(copies, 0), values.repeat_interleave(copies, 0), number)
+        cache.update(keys[owner], values[owner], number)
