@@ -17,6 +17,7 @@ from qoq_lib.data.phantom import make_phantom
 from qoq_lib.data.prompts import to_messages
 from qoq_lib.model.pixels import model_view
 from qoq_lib.training.decoding import Decoder, buckets
+from qoq_lib.training.sampling import rollout_keys
 from qoq_lib.training.sharing import Prompt, collate, read_prompts
 
 CPU = torch.device("cpu")
@@ -44,9 +45,12 @@ def prompts(tiny: Any) -> list[Prompt]:
 
 
 def rollouts(decoder: Decoder, model: Any, prompts: Sequence[Prompt], config: Any) -> torch.Tensor:
-    torch.manual_seed(0)
     rows = [prompt for prompt in prompts for _ in range(3)]
-    return decoder.generate(model, rows, config)
+    return decoder.generate(model, rows, config, keys(len(rows)))
+
+
+def keys(rows: int) -> torch.Tensor:
+    return rollout_keys(0, 0, 0, rows, CPU)
 
 
 def stopping(tokens: torch.Tensor, config: GenerationConfig) -> GenerationConfig:
@@ -71,8 +75,8 @@ def test_greedy_continuations_equal_those_of_the_models_own_generate(
 def test_rollouts_in_any_order_get_their_own_prompts(loud: Any, prompts: list[Prompt]) -> None:
     model, _ = loud
     mixed = [prompts[index] for index in (2, 0, 2, 1, 0)]
-    made = Decoder(CPU, 0).generate(model, mixed, GREEDY)
-    each = [Decoder(CPU, 0).generate(model, [prompt], GREEDY)[0] for prompt in mixed]
+    made = Decoder(CPU, 0).generate(model, mixed, GREEDY, keys(5))
+    each = [Decoder(CPU, 0).generate(model, [prompt], GREEDY, keys(1))[0] for prompt in mixed]
     assert torch.equal(made, torch.stack(each))
 
 

@@ -20,6 +20,7 @@ from qoq_lib.training.engines import Split, check_engine
 from qoq_lib.training.job import TrainingError, TrainingJob
 from qoq_lib.training.launch import train
 from qoq_lib.training.methods import load_method
+from qoq_lib.training.rewards import COMPONENTS
 from qoq_lib.training.rollouts import read_rollouts
 from qoq_lib.training.sharing import Prompt
 
@@ -42,6 +43,12 @@ def start(loud: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def something_to_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An untrained policy earns nothing, and its weights would stay as they are."""
+    monkeypatch.setitem(COMPONENTS, "accuracy", lambda text, answer, row: len(text) % 7 / 7)
+
+
 @pytest.fixture
 def vllm_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """TRL finds a vLLM; what it sets in the environment goes with the test."""
@@ -57,7 +64,7 @@ def vllm_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def job(start: Path, **changes: Any) -> TrainingJob:
     size = load_size("tiny")
-    plan = {"steps": 2, "questions_per_step": 4, "rollouts": 2, "micro_batch": 8}
+    plan = {"steps": 3, "questions_per_step": 4, "rollouts": 2, "micro_batch": 8}
     size.training = size.training.model_copy(update=plan)
     return TrainingJob(start=start, size=size, method=load_method("drpo"), **changes)
 
@@ -67,7 +74,7 @@ def check_training(
 ) -> None:
     """Of each step the ECG questions were sampled here, the others by what ``asked`` belongs to."""
     made = read_rollouts(run / "rollouts")
-    assert len(made) == 2 * 4 * 2
+    assert len(made) == 3 * 4 * 2
     by_step = made["domain"].eq("ecg").groupby(made["step"]).mean()
     assert 0 < by_step.mean() < 1
     assert log["rollout/transformers_share"].tolist() == by_step.tolist()
@@ -77,7 +84,7 @@ def check_training(
     # The policy gives what was sampled the probability that vLLM says it had, up to the ban of a
     # few tokens: so weights were sent at each step, and each row had its own images.
     difference = log["sampling/sampling_logp_difference/max"]
-    assert (difference > 0).all() and (difference < 0.05).all()
+    assert (difference > 0).all() and (difference < 0.02).all()
 
 
 def test_a_server_samples_what_has_no_ecg(
@@ -92,7 +99,7 @@ def test_a_server_samples_what_has_no_ecg(
         )
         plain = server.plain
     check_training(log, run, plain.asked, processor.tokenizer.convert_tokens_to_ids("<|ecg_pad|>"))
-    assert plain.updates == 2
+    assert plain.updates == 3
     changed = [not torch.equal(before[n], p) for n, p in plain.model.named_parameters()]
     assert sum(changed) > len(changed) / 2
 

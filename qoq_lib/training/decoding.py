@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from transformers import Cache, DynamicCache, GenerationConfig, StaticCache
 
+from qoq_lib.training.sampling import keyed_sampling
 from qoq_lib.training.sharing import Prompt, backbone_of, collate, left_padded, positions
 
 BUCKET_COST = 1024
@@ -67,7 +68,7 @@ class Decoder:
 
     @torch.no_grad()
     def generate(
-        self, model: Any, prompts: Sequence[Prompt], config: GenerationConfig
+        self, model: Any, prompts: Sequence[Prompt], config: GenerationConfig, keys: torch.Tensor
     ) -> torch.Tensor:
         """One continuation per prompt; prompts that are the same object are read once.
 
@@ -75,6 +76,7 @@ class Decoder:
             model: the language model with its media towers, unwrapped.
             prompts: of the rollouts.
             config: transformers' settings of sampling.
+            keys: of the rollouts, from ``rollout_keys``; same keys, same random numbers.
 
         Returns:
             Token ids, prompts x new tokens.
@@ -93,21 +95,19 @@ class Decoder:
         cache = self._cache(model, len(prompts), width + config.max_new_tokens)
         _lay(cache, read, width - 1, owner)
         ids = [prompt.input_ids for prompt in prompts]
-        tokens = model.generate(
-            input_ids=left_padded(ids, width, self.pad_id).to(self.device),
-            attention_mask=left_padded([torch.ones_like(row) for row in ids], width, 0).to(
-                self.device
-            ),
-            position_ids=place[:, owner],
-            past_key_values=cache,
-            generation_config=self._settings(config),
-        )
-        return tokens[:, width:]
-
-    def _settings(self, config: GenerationConfig) -> GenerationConfig:
+        mask = left_padded([torch.ones_like(row) for row in ids], width, 0)
         settings = copy.copy(config)
         settings.disable_compile = not self.static
-        return settings
+        settings, processors = keyed_sampling(settings, keys)
+        tokens = model.generate(
+            input_ids=left_padded(ids, width, self.pad_id).to(self.device),
+            attention_mask=mask.to(self.device),
+            position_ids=place[:, owner],
+            past_key_values=cache,
+            generation_config=settings,
+            logits_processor=processors,
+        )
+        return tokens[:, width:]
 
     def _cache(self, model: Any, rows: int, length: int) -> Cache:
         """An empty cache; a static one is taken up again where it is large enough."""

@@ -89,8 +89,10 @@ def engine_options(job: TrainingJob, tokenizer: Any, answer_length: int) -> dict
     return options | {"vllm_mode": "colocate", "vllm_max_model_length": length}
 
 
-def decoder_of(trainer: Any, tokenizer: Any, compiled: bool) -> Decoder:
+def transformers_engine(trainer: Any, tokenizer: Any, compiled: bool) -> Decoder:
     """How transformers samples in a trainer: compiled on a GPU where that is wanted and can be."""
+    if trainer.use_vllm:
+        _beside_vllm(trainer, tokenizer)
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     device = trainer.accelerator.device
     # Beside vLLM the number of rows varies, and each number would be compiled anew.
@@ -99,7 +101,7 @@ def decoder_of(trainer: Any, tokenizer: Any, compiled: bool) -> Decoder:
     return Decoder(device, tokenizer.pad_token_id, static=static, bucket_cost=cost)
 
 
-def beside_vllm(trainer: Any, tokenizer: Any) -> None:
+def _beside_vllm(trainer: Any, tokenizer: Any) -> None:
     """What TRL lacks where vLLM samples a part of the rollouts, for a model with an ECG path.
 
     Transformers gets the settings of vLLM's sampling, and vLLM no weights that it has no place for.

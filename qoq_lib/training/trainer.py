@@ -6,7 +6,7 @@ and ECGs are read once for all its rollouts, in every forward pass; each rollout
 """
 
 import copy
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from trl.models.utils import unwrap_model_for_generation
 
 from qoq_lib.training.checkpoints import read_seal, seal
 from qoq_lib.training.drpo import RECOMMENDED, DomainStatistics, DrpoConfig
-from qoq_lib.training.engines import Split, beside_vllm, decoder_of, refuse_greedy
+from qoq_lib.training.engines import Split, refuse_greedy, transformers_engine
 from qoq_lib.training.estimators import ESTIMATORS, NEED_GREEDY, Rewards
 from qoq_lib.training.rollouts import RolloutWriter
+from qoq_lib.training.sampling import rollout_keys
 from qoq_lib.training.sharing import (
     Prompt,
     SharedPrompts,
@@ -83,9 +84,7 @@ class DRPOTrainer(GRPOTrainer):
             self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
         # A collective under a rank-dependent condition in TRL: ranks without images would hang.
         self.log_multimodal = False
-        if args.use_vllm:
-            beside_vllm(self, self._tokenizer)
-        self.decoder = decoder_of(self, self._tokenizer, compile_decoding)
+        self.decoder = transformers_engine(self, self._tokenizer, compile_decoding)
         self.estimator = estimator
         self.statistics = DomainStatistics(drpo)
         self.attainable = attainable
@@ -103,27 +102,33 @@ class DRPOTrainer(GRPOTrainer):
         self, prompt_ids: list, images: Any, multimodal_fields: dict, num_generations: int, **_: Any
     ) -> tuple:
         if not self.use_vllm:
-            return self._decode(self._prompts), None
+            return self._decode(range(len(self._prompts))), None
         split = Split.of(self._prompts, num_generations)
         mode = "train" if self.model.training else "eval"
         self._metrics[mode]["rollout/transformers_share"].append(split.share)
-        here = self._decode([self._prompts[row or 0] for row in split.here])
+        here = self._decode([row or 0 for row in split.here]) if split.here else []
         ids, shown = split.requests(self._prompts, [self._tokenizer.eos_token_id])
         there = super()._generate_single_turn(ids, shown, {}, num_generations) if ids else ([], [])
         return split.merged(here, *there)
 
-    def _decode(self, prompts: list[Prompt]) -> list[list[int]]:
-        """One completion per prompt, by transformers."""
-        if not prompts:
-            return []
+    def _decode(self, rows: Sequence[int]) -> list[list[int]]:
+        """One completion for each of these rows of the batch, by transformers."""
         with unwrap_model_for_generation(
             self.model_wrapped,
             self.accelerator,
             gather_deepspeed3_params=self.args.ds3_gather_for_generation,
             generation_kwargs=self.generation_kwargs,
         ) as model:
-            tokens = self.decoder.generate(model, prompts, self.generation_config)
+            prompts, keys = [self._prompts[row] for row in rows], self._keys()[list(rows)]
+            tokens = self.decoder.generate(model, prompts, self.generation_config, keys)
         return [until_end(row, self.eos_token_ids) for row in tokens.tolist()]
+
+    def _keys(self) -> torch.Tensor:
+        """Of this process's rollouts: the same ones however many processes share the step."""
+        count = len(self._prompts)
+        first = self.accelerator.process_index * count
+        device = self.accelerator.device
+        return rollout_keys(self.args.seed, self.state.global_step, first, count, device)
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """As TRL's, without its shuffle.
