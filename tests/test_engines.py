@@ -1,5 +1,8 @@
 """Rollouts by vLLM: TRL's own code against stand-ins that sample; ECGs stay with transformers."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,23 +20,28 @@ from qoq_lib.model.plain import write_plain
 from qoq_lib.training import engines
 from qoq_lib.training.checkpoints import save_checkpoint
 from qoq_lib.training.engines import Split, check_engine
-from qoq_lib.training.job import TrainingError, TrainingJob
+from qoq_lib.training.job import TrainingError, TrainingJob, load_job
 from qoq_lib.training.launch import train
 from qoq_lib.training.methods import load_method
 from qoq_lib.training.rewards import COMPONENTS
 from qoq_lib.training.rollouts import read_rollouts
 from qoq_lib.training.sharing import Prompt
 
+ROOT = Path(__file__).resolve().parents[1]
 NOWHERE = "http://127.0.0.1:9"
 
 
-@pytest.fixture(scope="module")
-def rows() -> Dataset:
+def questions() -> Dataset:
     """Eight training questions, two of them on ECGs."""
     drawn = make_phantom(200, seed=1).filter(lambda s: s == "train", input_columns="split")
     ecgs = drawn.filter(lambda d: d == "ecg", input_columns="domain").select(range(2))
     images = drawn.filter(lambda d: d != "ecg", input_columns="domain").select(range(6))
     return concatenate_datasets([ecgs, images])
+
+
+@pytest.fixture(scope="module")
+def rows() -> Dataset:
+    return questions()
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +51,14 @@ def start(loud: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def some_reward(text: str, answer: Any, row: Any) -> float:
+    return len(text) % 7 / 7
+
+
 @pytest.fixture(autouse=True)
 def something_to_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     """An untrained policy earns nothing, and its weights would stay as they are."""
-    monkeypatch.setitem(COMPONENTS, "accuracy", lambda text, answer, row: len(text) % 7 / 7)
+    monkeypatch.setitem(COMPONENTS, "accuracy", some_reward)
 
 
 @pytest.fixture
@@ -122,6 +134,43 @@ def test_a_vllm_in_this_process_samples_what_has_no_ecg(
     }
 
 
+def test_two_processes_and_a_server_make_the_rollouts_of_one(
+    start: Path, rows: Dataset, tmp_path: Path, vllm_here: None
+) -> None:
+    made = {}
+    for processes in (1, 2):
+        run = tmp_path / str(processes)
+        run.mkdir()
+        with Server(write_plain(start, run / "plain")) as server:
+            asked = job(start, rollout="vllm_server", rollout_server=server.url)
+            asked = asked.model_copy(update={"processes": processes})
+            asked.size.training.micro_batch = 4
+            if processes == 1:
+                train(asked, rows, run)
+            else:
+                in_two_processes(asked.save(run))
+            fillers = [ids for ids, _, _ in server.plain.asked if len(ids) == 1]
+        assert bool(fillers) == (processes == 2)  # one had more ECGs than the other
+        made[processes] = read_rollouts(run / "rollouts").sort_values(["step", "id", "sample"])
+    assert len(made[1]) == 3 * 4 * 2
+    for column in ("step", "id", "sample", "completion"):
+        assert made[1][column].tolist() == made[2][column].tolist()
+
+
+def in_two_processes(config: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc_per_node", "2", __file__, str(config)),
+        ],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,  # processes that wait for each other would wait for ever
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_the_stand_in_takes_no_weights_that_vllm_would_refuse(start: Path, loud: Any) -> None:
     folder = start.parent / "plain"
     plain = PlainModel(write_plain(start, folder))
@@ -187,3 +236,12 @@ def test_engines_that_cannot_run_here_are_refused_in_one_sentence(
     check_engine("vllm", "drpo", NOWHERE)
     with pytest.raises(TrainingError, match=f"No vLLM server answers at {NOWHERE}"):
         check_engine("vllm_server", "drpo", NOWHERE)
+
+
+if __name__ == "__main__":  # one of two processes, started by torchrun
+    for module in (vllm_client, vllm_generation):
+        module.is_vllm_available = lambda: True
+    vllm_generation.VLLMClient = LoopbackClient
+    COMPONENTS["accuracy"] = some_reward
+    config = Path(sys.argv[1])
+    train(load_job(config), questions(), config.parent)
