@@ -22,7 +22,8 @@ from qoq_lib.training.sampling import keyed_sampling
 from qoq_lib.training.sharing import Prompt, backbone_of, collate, left_padded, positions
 
 BUCKET_COST = 1024
-"""Padded tokens that one more forward pass must spare."""
+"""Padded tokens that one more forward pass must spare: more than the short prompts of the tiny size
+ever have, which are read at once."""
 
 CACHE_STEP = 256
 """Static caches hold multiples of this many tokens, so that few lengths are ever compiled."""
