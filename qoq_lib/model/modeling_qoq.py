@@ -71,21 +71,17 @@ class QoQModel(Qwen2_5_VLModel):
                 ECGs do not fit (``find_ecg_tokens``).
         """
         ecg_values, pixel_values = _none_if_empty(ecg_values), _none_if_empty(pixel_values)
-        if input_ids is not None and input_ids.shape[1] > 1:  # a decoding step brings no media
+        is_prompt = input_ids is not None and input_ids.shape[1] > 1
+        if input_ids is not None and is_prompt:  # a decoding step brings no media
             self._refuse_orphans(input_ids, "image", self.config.image_token_id, pixel_values)
             self._refuse_orphans(input_ids, "ECG", self.config.ecg_token_id, ecg_values)
-        touches = self.touch_all_encoders and input_ids is not None and input_ids.shape[1] > 1
-        if inputs_embeds is None and (ecg_values is not None or touches):
-            inputs_embeds = self.get_input_embeddings()(input_ids)
-        if ecg_values is not None:
-            is_ecg = self.find_ecg_tokens(input_ids, ecg_values, ecg_counts)
-            features = self.get_ecg_features(ecg_values).to(inputs_embeds)
-            # Rows are walked in order, and their counts agree: a scatter binds row to row.
-            inputs_embeds = inputs_embeds.masked_scatter(is_ecg.unsqueeze(-1), features)
-        elif touches:
-            inputs_embeds = inputs_embeds + 0 * self._blank_ecg_features(inputs_embeds).sum()
-        if touches and pixel_values is None:
-            inputs_embeds = inputs_embeds + 0 * self._blank_image_features(inputs_embeds).sum()
+        touches = self.touch_all_encoders and is_prompt
+        if ecg_values is not None or touches:
+            if inputs_embeds is None:
+                inputs_embeds = self.get_input_embeddings()(input_ids)
+            inputs_embeds = self._place_ecgs(input_ids, inputs_embeds, ecg_values, ecg_counts)
+            if touches and pixel_values is None:
+                inputs_embeds = inputs_embeds + 0 * self._blank_image_features(inputs_embeds).sum()
         return super().forward(
             input_ids=input_ids,
             inputs_embeds=inputs_embeds,
@@ -94,9 +90,22 @@ class QoQModel(Qwen2_5_VLModel):
             **kwargs,
         )
 
-    def _blank_ecg_features(self, like: torch.Tensor) -> torch.Tensor:
-        ecg = self.config.ecg_config
-        return self.get_ecg_features(like.new_zeros(1, ecg.leads, ecg.samples))
+    def _place_ecgs(
+        self,
+        input_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor,
+        ecg_values: torch.Tensor | None,
+        ecg_counts: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The embeddings with each row's ECGs on its own placeholder tokens."""
+        if ecg_values is None:
+            ecg = self.config.ecg_config
+            blank = inputs_embeds.new_zeros(1, ecg.leads, ecg.samples)
+            return inputs_embeds + 0 * self.get_ecg_features(blank).sum()
+        is_ecg = self.find_ecg_tokens(input_ids, ecg_values, ecg_counts)
+        features = self.get_ecg_features(ecg_values).to(inputs_embeds)
+        # Rows are walked in order, and their counts agree: a scatter binds row to row.
+        return inputs_embeds.masked_scatter(is_ecg.unsqueeze(-1), features)
 
     def _blank_image_features(self, like: torch.Tensor) -> torch.Tensor:
         vision = self.config.vision_config
