@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import Cache, DynamicCache, GenerationConfig, StaticCache
+from transformers import Cache, CompileConfig, DynamicCache, GenerationConfig, StaticCache
 
 from qoq_lib.training.sampling import keyed_sampling
 from qoq_lib.training.sharing import Prompt, backbone_of, collate, left_padded, positions
@@ -99,6 +99,8 @@ class Decoder:
         mask = left_padded([torch.ones_like(row) for row in ids], width, 0)
         settings = copy.copy(config)
         settings.disable_compile = not self.static
+        if self.static and self.device.type == "cuda":
+            settings.compile_config = CompileConfig(dynamic=False)  # shapes hardly ever change
         settings, processors = keyed_sampling(settings, keys)
         tokens = model.generate(
             input_ids=left_padded(ids, width, self.pad_id).to(self.device),
@@ -116,7 +118,10 @@ class Decoder:
         if not self.static:
             return DynamicCache(config=text)
         held = self._held.get(rows)
-        if held is None or held.get_max_length() < length:
+        largest = held.get_max_length() if held else 0
+        if held is None or largest < length:
+            # By half at least: torch compiles the step for a few lengths and then no more.
+            length = max(length, largest * 3 // 2)
             length = -(-length // CACHE_STEP) * CACHE_STEP
             held = self._held[rows] = StaticCache(config=text, max_cache_len=length)
         held.reset()
