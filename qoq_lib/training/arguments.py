@@ -5,8 +5,8 @@ from typing import Any
 
 from trl import GRPOConfig
 
-from qoq_lib.model.processing_qoq import suppressed_token_ids
 from qoq_lib.runs import derive_seed
+from qoq_lib.training.engines import engine_options
 from qoq_lib.training.job import TrainingError, TrainingJob
 
 
@@ -38,7 +38,6 @@ def grpo_config(
         beta=plan.beta,
         max_completion_length=answer_length,
         reward_weights=weights,
-        generation_kwargs={"suppress_tokens": suppressed_token_ids(tokenizer)},
         bf16=size.dtype == "bfloat16",
         use_cpu=not size.needs_gpu,
         gradient_checkpointing=size.needs_gpu,
@@ -51,6 +50,7 @@ def grpo_config(
         seed=derive_seed(job.seed, "training"),
         data_seed=derive_seed(job.seed, "order"),
     )
+    values |= engine_options(job, tokenizer, answer_length)
     return GRPOConfig(**values | job.method.grpo)
 
 

@@ -27,6 +27,7 @@ from qoq_lib.training.arguments import grpo_config
 from qoq_lib.training.callbacks import LogKeeper, PlainProgress
 from qoq_lib.training.checkpoints import last_complete, save_checkpoint, step_of
 from qoq_lib.training.distributed import run_processes
+from qoq_lib.training.engines import check_engine, loadable_by_vllm
 from qoq_lib.training.job import TrainingError, TrainingJob, load_job
 from qoq_lib.training.log import LOG_FILE, read_log, step_log
 from qoq_lib.training.methods import balanced
@@ -46,6 +47,7 @@ def start(job: TrainingJob, rows: Dataset, run_folder: Path) -> tuple[Any, Any, 
         TrainingError: as ``train``, or one of several processes failed.
         BackendError: as ``train``.
     """
+    check_engine(job.rollout, job.method.advantages, job.rollout_server)
     if job.processes == 1:
         return train(job, rows, run_folder)
     check_job(job, rows)
@@ -124,19 +126,21 @@ def _trainer(job: TrainingJob, rows: Dataset, run_folder: Path, out: Path) -> Tr
         views = [model_view(row, processor.image_processor) for row in rows]
         return AnswerTrainer(model, processor, views, size.answer_style, args, adapters)
     facts = {"model": size.base, "run_id": run_folder.name, "seed": job.seed}
-    return kind(
-        model=model,
-        args=args,
-        reward_funcs=functions,
-        train_dataset=question_dataset(rows, processor.image_processor, size.answer_style),
-        processing_class=processor,
-        peft_config=adapters,
-        estimator=method.advantages,
-        drpo=method.drpo_config,
-        attainable=partial(attainable, preset=job.reward),
-        rollouts=RolloutWriter(run_folder / "rollouts", facts),
-        callbacks=[PlainProgress("train")],
-    )
+    with loadable_by_vllm(job, model, run_folder):
+        return kind(
+            model=model,
+            args=args,
+            reward_funcs=functions,
+            train_dataset=question_dataset(rows, processor.image_processor, size.answer_style),
+            processing_class=processor,
+            peft_config=adapters,
+            estimator=method.advantages,
+            drpo=method.drpo_config,
+            attainable=partial(attainable, preset=job.reward),
+            rollouts=RolloutWriter(run_folder / "rollouts", facts),
+            compile_decoding=job.compile_decoding,
+            callbacks=[PlainProgress("train")],
+        )
 
 
 def _save(trainer: Trainer, folder: Path) -> None:
