@@ -51,7 +51,8 @@ def train(run: Path, steps: int) -> None:
     if not start.exists():
         save_checkpoint(*tiny_model(0), start)
     rows = make_phantom(200, seed=0).filter(lambda s: s == "train", input_columns="split")
-    train_job(TrainingJob(start=start, size=size, method=load_method("drpo")), rows, run)
+    method = load_method("drpo")
+    train_job(TrainingJob(start=start, size=size, method=method, save_minutes=0.05), rows, run)
 
 
 def compare(scratch: Path, options: argparse.Namespace) -> int:

@@ -48,12 +48,12 @@ class PlainProgress(TrainerCallback):
 
 def _reward_and_speed(args: TrainingArguments, state: TrainerState, steps_per_second: float) -> str:
     """Of a training with rollouts: the last step's mean reward, and rollouts in a second."""
-    last = state.log_history[-1] if state.log_history else {}
-    if "reward" not in last:
+    rewards = [entry["reward"] for entry in state.log_history[-2:] if "reward" in entry]
+    if not rewards:
         return ""
     passes = args.gradient_accumulation_steps * args.world_size // args.num_iterations
     rollouts = args.per_device_train_batch_size * passes
-    return f"reward {last['reward']:.3f}, {rollouts * steps_per_second:.3g} rollouts/s"
+    return f"reward {rewards[-1]:.3f}, {rollouts * steps_per_second:.3g} rollouts/s"
 
 
 class LogKeeper(TrainerCallback):

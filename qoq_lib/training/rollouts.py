@@ -74,9 +74,7 @@ class RolloutWriter:
         write_bytes_atomic(file, buffer.getvalue().to_pybytes())
 
     def drop_after(self, step: int) -> None:
-        """Remove steps later than ``step``, which a resumed run makes again, and unfinished files."""
-        for path in self.folder.glob(".step-*.tmp"):
-            path.unlink()
+        """Remove steps later than ``step``: a resumed run makes them again."""
         for path in self.folder.glob("step-*.parquet"):
             if int(path.stem.removeprefix("step-")) > step:
                 path.unlink()
