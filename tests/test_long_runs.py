@@ -131,9 +131,6 @@ def test_sigterm_in_the_last_step_costs_nothing_of_the_training(
     assert "This training was ended before" in capsys.readouterr().out
     assert log["step"].tolist() == list(range(1, STEPS + 1))
     assert (run / WEIGHTS).stat().st_mtime_ns == weights
-    start_job(job, rows, run)  # not asked to reuse it: anew
-    assert "Starting from the aligned checkpoint." in capsys.readouterr().out
-    assert (run / WEIGHTS).stat().st_mtime_ns > weights
 
 
 def test_too_little_memory_is_one_sentence_and_smaller_passes_go_on(
@@ -151,9 +148,9 @@ def test_too_little_memory_is_one_sentence_and_smaller_passes_go_on(
     train(job_of(aligned, minutes=EVERY_STEP, micro_batch=2), rows, run)
     said = capsys.readouterr().out
     assert "Resuming from checkpoint-4." in said
-    assert f"train (steps): {STEPS}/{STEPS} (100%)" in said
+    last = next(line for line in said.splitlines() if f"{STEPS}/{STEPS} (100%)" in line)
+    assert "reward " in last and "rollouts/s" in last
     assert read_log(run)["step"].tolist() == list(range(1, STEPS + 1))
-    assert "no checkpoint was complete" not in sentence
 
 
 @pytest.mark.parametrize(
@@ -244,8 +241,8 @@ def test_a_tracker_that_is_not_installed_is_refused_by_name(
 def test_a_tracker_gets_the_log_under_the_run_s_id(
     aligned: Path, rows: Dataset, run: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
 ) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(run / "trackio"))  # read at its import
     pytest.importorskip(tracker)
-    monkeypatch.setenv("TRACKIO_DIR", str(run / "trackio"))
     job = job_of(aligned, steps=2).model_copy(update={"tracker": tracker})
     train(job, rows, run)
     if tracker == "tensorboard":

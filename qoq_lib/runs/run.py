@@ -55,7 +55,7 @@ def start_run(stage: str, namespace: Mapping[str, Any]) -> "Run":
     environment = Environment.collect()
     manifest.update(stage, {**asdict(environment), "seeds": _seed_everything(parameters.seed)})
     _show(environment)
-    if previous and previous["status"] != "completed":
+    if previous and run.was_cut_off:
         print(
             f"Run {run.run_id!r}: an earlier {stage} was {previous['status']} "
             f"(started {previous['started']})."
@@ -87,6 +87,11 @@ class Run:
         self._manifest = manifest
         self._pid = os.getpid()
         self._is_open = True
+
+    @property
+    def was_cut_off(self) -> bool:
+        """Whether an attempt at this stage came before and did not reach its end."""
+        return self.previous is not None and self.previous["status"] != "completed"
 
     def folder(self, name: str) -> Path:
         """The run's subfolder ``name`` (data, checkpoints, rollouts, ...), created if missing."""
