@@ -114,7 +114,9 @@ def test_sigterm_saves_exits_with_0_and_the_resumed_run_is_that_of_one_left_alon
     assert (run / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
     assert read_log(run)["step"].tolist() == list(range(1, STEPS + 1))
     if name != "sft":
-        pair = [read_rollouts(folder / "rollouts").drop(columns="run_id") for folder in (run, whole)]
+        pair = [
+            read_rollouts(folder / "rollouts").drop(columns="run_id") for folder in (run, whole)
+        ]
         assert pair[0].equals(pair[1])
 
 
