@@ -1,21 +1,24 @@
-"""A training that lasts: saved by the clock, stopped by SIGTERM, full memory or disk, and resumed."""
+"""A training that lasts: saved by the clock, stopped by a signal, memory or disk, resumed."""
 
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from datasets import Dataset
 from transformers import Trainer
 
+from qoq_lib.data.assemble import assemble
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.model.loading import load_size, tiny_model
 from qoq_lib.runs import write_bytes_atomic
-from qoq_lib.training import trackers
+from qoq_lib.training import distributed, trackers
 from qoq_lib.training.checkpoints import save_checkpoint
 from qoq_lib.training.job import TrainingError, TrainingJob
 from qoq_lib.training.launch import start as start_job
@@ -114,10 +117,8 @@ def test_sigterm_saves_exits_with_0_and_the_resumed_run_is_that_of_one_left_alon
     assert (run / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
     assert read_log(run)["step"].tolist() == list(range(1, STEPS + 1))
     if name != "sft":
-        pair = [
-            read_rollouts(folder / "rollouts").drop(columns="run_id") for folder in (run, whole)
-        ]
-        assert pair[0].equals(pair[1])
+        kept, all_along = (read_rollouts(folder / "rollouts") for folder in (run, whole))
+        assert kept.drop(columns="run_id").equals(all_along.drop(columns="run_id"))
 
 
 def test_sigterm_in_the_last_step_costs_nothing_of_the_training(
@@ -133,6 +134,41 @@ def test_sigterm_in_the_last_step_costs_nothing_of_the_training(
     assert "This training was ended before" in capsys.readouterr().out
     assert log["step"].tolist() == list(range(1, STEPS + 1))
     assert (run / WEIGHTS).stat().st_mtime_ns == weights
+
+
+def test_several_processes_stop_at_one_step_whichever_hears_of_it(
+    aligned: Path,
+    rows: Dataset,
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assemble("phantom", run / "data", rows=240, seed=0)
+    job = job_of(aligned, steps=500, micro_batch=2).model_copy(update={"processes": 2})
+
+    def tell_one_of(starter: int) -> None:
+        psutil.Process(starter).children()[1].terminate()
+
+    def stop_the_watching_process() -> None:
+        while not over.wait(0.05):
+            if (run / "rollouts" / "step-00000002.parquet").exists():
+                return sigterm()
+
+    monkeypatch.setattr(distributed, "hand_down", tell_one_of)
+    over = threading.Event()
+    threading.Thread(target=stop_the_watching_process).start()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            start_job(job, rows, run)
+    finally:
+        over.set()
+    assert ended.value.code == 0
+    steps = len(read_log(run))
+    assert 2 <= steps < 500
+    assert checkpoints(run) == [f"checkpoint-{steps}"]
+    states = run / "checkpoints" / "training" / f"checkpoint-{steps}"
+    assert len(list(states.glob("rng_state_*.pth"))) == 2
+    assert f"Stopped by SIGTERM at step {steps} of 500" in capsys.readouterr().out
 
 
 def test_too_little_memory_is_one_sentence_and_smaller_passes_go_on(

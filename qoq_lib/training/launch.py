@@ -59,7 +59,7 @@ def start(
     else:
         _claim(job, run_folder)
         torch.cuda.empty_cache()  # what this process used before is for the others now
-        if not run_processes(job, run_folder):
+        if not run_processes(job, run_folder) or not is_over(job, run_folder):
             _leave(job, run_folder)
     model, processor = load_model(run_folder / "checkpoints" / "trained")
     return model, processor, read_log(run_folder)
