@@ -136,7 +136,7 @@ def test_sigterm_in_the_last_step_costs_nothing_of_the_training(
     assert (run / WEIGHTS).stat().st_mtime_ns == weights
 
 
-def test_several_processes_stop_at_one_step_whichever_hears_of_it(
+def test_several_processes_stop_at_one_step_whichever_hears_of_it_and_go_on(
     aligned: Path,
     rows: Dataset,
     run: Path,
@@ -144,7 +144,7 @@ def test_several_processes_stop_at_one_step_whichever_hears_of_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assemble("phantom", run / "data", rows=240, seed=0)
-    job = job_of(aligned, steps=500, micro_batch=2).model_copy(update={"processes": 2})
+    job = job_of(aligned, steps=12, micro_batch=2).model_copy(update={"processes": 2})
 
     def tell_one_of(starter: int) -> None:
         psutil.Process(starter).children()[1].terminate()
@@ -164,11 +164,16 @@ def test_several_processes_stop_at_one_step_whichever_hears_of_it(
         over.set()
     assert ended.value.code == 0
     steps = len(read_log(run))
-    assert 2 <= steps < 500
+    assert 2 <= steps < 12
     assert checkpoints(run) == [f"checkpoint-{steps}"]
     states = run / "checkpoints" / "training" / f"checkpoint-{steps}"
     assert len(list(states.glob("rng_state_*.pth"))) == 2
-    assert f"Stopped by SIGTERM at step {steps} of 500" in capsys.readouterr().out
+    assert f"Stopped by SIGTERM at step {steps} of 12" in capsys.readouterr().out
+    _, _, log = start_job(job, rows, run)
+    said = capsys.readouterr().out
+    assert f"Resuming from checkpoint-{steps}." in said
+    assert said.count("12/12 (100%)") == 1  # one process tells of the progress
+    assert log["step"].tolist() == list(range(1, 13))
 
 
 def test_too_little_memory_is_one_sentence_and_smaller_passes_go_on(

@@ -28,7 +28,9 @@ class PlainProgress(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Start counting at the first step that is still to do."""
+        """Start counting at the first step that is still to do; one process tells for all."""
+        if not state.is_world_process_zero:
+            return
         begin, first = time.monotonic(), state.global_step
 
         def note() -> str:

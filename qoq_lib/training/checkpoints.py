@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from qoq_lib.model.files import ADAPTER_FILE, LoadError
@@ -94,6 +95,11 @@ class SealedCheckpoints:
         if self.args.should_save:
             name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             seal(Path(self.args.output_dir) / name, self.sealed_state())
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if self.args.device.type == "cpu":  # of several processes accelerate calls it cpu:0,
+            self.args._setup_devices = torch.device("cpu")  # and to that torch does not load
+        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
 
 
 def seal(checkpoint: Path, state: Mapping[str, Any]) -> None:

@@ -129,7 +129,7 @@ def _leave(job: TrainingJob, run_folder: Path) -> NoReturn:
     """End this process as SIGTERM asks for, saying where it stopped and how to go on."""
     state, config = PartialState(), os.path.relpath(run_folder / CONFIG_FILE)
     alone = f"python -m {MODULE} --config {config}"
-    again = alone if state.num_processes == 1 else "the command that started the processes"
+    again = alone if job.processes == 1 else "the command that started the processes"
     if state.is_main_process:
         step, steps = len(read_log(run_folder)), job.size.training.steps
         print(
