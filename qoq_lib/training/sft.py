@@ -17,6 +17,7 @@ from qoq_lib.data.prompts import AnswerStyle
 from qoq_lib.training.align import AnswerCollator
 from qoq_lib.training.callbacks import PlainProgress
 from qoq_lib.training.checkpoints import SealedCheckpoints
+from qoq_lib.training.sharing import backbone_of
 
 SHARED = (
     *("output_dir", "max_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "bf16"),
@@ -59,6 +60,7 @@ class AnswerTrainer(SealedCheckpoints, Trainer):
             train_dataset=[{"row": view, "answers": view["answers"]} for view in views],
             callbacks=[PlainProgress("train")],
         )
+        backbone_of(self.model).touch_all_encoders = True
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:
         """TRL's order: its sampler, with each question once."""
