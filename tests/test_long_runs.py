@@ -186,7 +186,7 @@ def test_too_little_memory_is_one_sentence_and_smaller_passes_go_on(
     assert "This machine has too little memory" in sentence
     knobs = ["training.micro_batch (now 4)", "pixels", "max_completion_length (now 4)", "qlora"]
     assert sorted(knobs, key=sentence.index) == knobs
-    assert sentence.endswith("the same run_id goes on from checkpoint-4, with the rest anew.")
+    assert sentence.endswith("the same run_id goes on from checkpoint-4, else anew.")
     assert checkpoints(run) == ["checkpoint-3", "checkpoint-4"]
     train(job_of(aligned, minutes=EVERY_STEP, micro_batch=2), rows, run)
     said = capsys.readouterr().out
@@ -239,7 +239,8 @@ def test_a_full_disk_is_one_sentence_and_with_more_room_the_run_goes_on(
         train(job, rows, run)
     sentence = str(told.value)
     assert sentence.startswith(f"The disk of {run} is full (")
-    assert "QOQ_RUNS" in sentence and sentence.endswith("goes on from checkpoint-1.")
+    assert "a checkpoint takes " in sentence and "QOQ_RUNS" in sentence
+    assert sentence.endswith("goes on from checkpoint-1.")
     assert checkpoints(run) == ["checkpoint-1"]
     room = ["mount", "-o", "remount,size=200m", str(small_disk)]
     subprocess.run(room, check=True)

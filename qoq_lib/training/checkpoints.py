@@ -125,7 +125,7 @@ def last_complete(folder: Path) -> Path | None:
     found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r".*-\d+", path.name)]
     complete = [path for path in found if (path / STATE_FILE).exists()]
     for path in set(found) - set(complete):
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)  # another process may be at it
     return max(complete, key=step_of, default=None)
 
 
@@ -133,9 +133,9 @@ def remove_partial(run_folder: Path) -> None:
     """Remove what a run could not finish writing: checkpoints, models and rollouts."""
     last_complete(run_folder / "checkpoints" / "training")
     for path in run_folder.glob("checkpoints/*.partial"):
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)
     for path in run_folder.glob("rollouts/.*.tmp"):
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def step_of(checkpoint: Path) -> int:

@@ -52,14 +52,19 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def _disk_sentence(run_folder: Path) -> str:
-    held = sum(file.stat().st_size for file in run_folder.glob("checkpoints/**/*"))
     remove_partial(run_folder)
     free, last = shutil.disk_usage(run_folder).free, _last(run_folder)
     return (
         f"The disk of {run_folder} is full ({_size(free)} free now that half-written files are "
-        f"removed; checkpoints took {_size(held)}): free some of it, or move the run folder to a "
-        "larger disk and set QOQ_RUNS to the folder that it then lies in; the same run_id "
-        + (f"goes on from {last}." if last else "then starts anew: no checkpoint was complete.")
+        "removed"
+        + (f", a checkpoint takes {_size(_held(last))}" if last else "")
+        + "): free some of it, or move the run folder to a larger disk and set QOQ_RUNS to the "
+        "folder that it then lies in; the same run_id "
+        + (
+            f"goes on from {last.name}."
+            if last
+            else "then starts anew: no checkpoint was complete."
+        )
     )
 
 
@@ -72,16 +77,19 @@ def _memory_sentence(error: Exception, job: TrainingJob, run_folder: Path) -> st
         f"then max_completion_length (now {size.max_completion_length or 'what answers need'}), or "
         f"set tuning to qlora (now {size.tuning}); "
         + (
-            f"with another micro_batch the same run_id goes on from {last}, with the rest anew."
+            f"with another micro_batch the same run_id goes on from {last.name}, else anew."
             if last
             else "the same run_id then starts anew: no checkpoint was complete."
         )
     )
 
 
-def _last(run_folder: Path) -> str:
-    last = last_complete(run_folder / "checkpoints" / "training")
-    return last.name if last else ""
+def _last(run_folder: Path) -> Path | None:
+    return last_complete(run_folder / "checkpoints" / "training")
+
+
+def _held(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*"))
 
 
 def _size(count: float) -> str:
