@@ -43,8 +43,8 @@ def grpo_config(
         gradient_checkpointing=size.needs_gpu,
         dataloader_pin_memory=size.needs_gpu,
         logging_steps=1,
-        save_steps=max(plan.steps // 5, 1),
-        save_total_limit=2,
+        save_strategy="no",  # not by steps: SaveEvery says when
+        save_total_limit=2,  # so that the last complete one stays while the next is written
         report_to="none",
         disable_tqdm=True,
         seed=derive_seed(job.seed, "training"),

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -61,13 +61,24 @@ class TrainingJob(BaseModel):
         return yaml.safe_dump(values, sort_keys=False)
 
     def is_kept_in(self, run_folder: Path) -> bool:
-        """Whether the last training of this run was this very one."""
+        """Whether the last training of this run was this very one, in whatever passes it ran."""
         path = run_folder / CONFIG_FILE
-        return path.is_file() and path.read_text(encoding="utf-8") == self.text(run_folder)
+        if not path.is_file():
+            return False
+        return _decisive(path.read_text(encoding="utf-8")) == _decisive(self.text(run_folder))
 
     def save(self, run_folder: Path) -> Path:
         """Write ``config.yaml`` into the run folder."""
         return write_text_atomic(run_folder / CONFIG_FILE, self.text(run_folder))
+
+
+def _decisive(text: str) -> Any:
+    """What of a job's YAML decides its outcome: not the memory it takes, nor who watches it."""
+    values = yaml.safe_load(text)
+    for name in ("tracker", "save_minutes"):
+        values.pop(name, None)
+    values["size"]["training"].pop("micro_batch", None)
+    return values
 
 
 def load_job(path: Path) -> TrainingJob:

@@ -1,6 +1,5 @@
 """Every rollout of a run, kept in parquet as the run goes: one file per optimiser step."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qoq_lib.answers import read_answer, reasoning
-from qoq_lib.runs import RunError
+from qoq_lib.runs import RunError, write_bytes_atomic
 
 _TEXTS = pa.list_(pa.string())
 SCHEMA = pa.schema(
@@ -66,20 +65,19 @@ class RolloutWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write one step under a temporary name, then rename it.
+        """Write one step, whole or not at all; ``RunError`` when the disk refuses.
 
         What a completion says is read here. Columns that are not in ``SCHEMA`` are left out, but
         for rewards of further functions.
         """
-        target = self.folder / f"step-{step:08d}.parquet"
-        part = target.with_suffix(".part")
         schema = SCHEMA
         for name in rows[0] if rows else ():
             if name.startswith("reward_") and name not in SCHEMA.names:
                 schema = schema.append(pa.field(name, pa.float64()))
         told = [{**self.facts, **row, **said(row), "step": step} for row in rows]
-        pq.write_table(pa.Table.from_pylist(told, schema=schema), part)
-        os.replace(part, target)
+        pq.write_table(pa.Table.from_pylist(told, schema=schema), buffer := pa.BufferOutputStream())
+        file = self.folder / f"step-{step:08d}.parquet"
+        write_bytes_atomic(file, buffer.getvalue().to_pybytes())
 
     def drop_after(self, step: int) -> None:
         """Remove steps later than ``step``: a resumed run makes them again."""

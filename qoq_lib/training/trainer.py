@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from peft import PeftModel
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
-from qoq_lib.training.checkpoints import read_seal, seal
+from qoq_lib.training.checkpoints import SealedCheckpoints, read_seal
 from qoq_lib.training.drpo import RECOMMENDED, DomainStatistics, DrpoConfig
 from qoq_lib.training.engines import Split, refuse_greedy, transformers_engine
 from qoq_lib.training.estimators import ESTIMATORS, NEED_GREEDY, Rewards
@@ -37,7 +36,7 @@ from qoq_lib.training.sharing import (
 IMAGE_FIELDS = ("pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids")
 
 
-class DRPOTrainer(GRPOTrainer):
+class DRPOTrainer(SealedCheckpoints, GRPOTrainer):
     """GRPO with the advantages of ``estimator``, a key of ``ESTIMATORS``; ``drpo`` configures it.
 
     ``attainable`` tells the highest reward that a row's rollouts can earn; without it all can earn
@@ -291,12 +290,9 @@ class DRPOTrainer(GRPOTrainer):
             )
         self.rollouts.write(step, records)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        folder = Path(self._get_output_dir(trial=trial))
-        if self.args.should_save:
-            name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            seal(folder / name, self.statistics.state_dict())
+    def sealed_state(self) -> Mapping[str, Any]:
+        """What of the advantage estimator a resumed training needs."""
+        return self.statistics.state_dict()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
