@@ -25,7 +25,7 @@ from qoq_lib.model.from_base import base_processor
 from qoq_lib.model.modeling_qoq import QoQForConditionalGeneration
 from qoq_lib.model.pixels import limit_area
 from qoq_lib.model.processing_qoq import QoQProcessor
-from qoq_lib.model.tiny import tiny_model
+from qoq_lib.model.tiny import tiny_model, tiny_processor
 from qoq_lib.model.tuning import Part, Tuning, check_tuning
 from qoq_lib.runs import project_root
 
@@ -112,6 +112,15 @@ def read_size(values: dict[str, Any], source: str) -> ModelSize:
         where = ".".join(str(step) for step in first["loc"])
         given = "missing" if first["type"] == "missing" else repr(first["input"])
         raise LoadError(f"{source}: {where} is {given}: {first['msg']}.") from error
+
+
+def image_area(size: ModelSize) -> ImageArea:
+    """The size's image area, or that of its base's processor; ``LoadError`` if that is missing."""
+    if size.pixels is not None:
+        return size.pixels
+    processor = tiny_processor() if size.base == "tiny" else base_processor(size.base)
+    bounds = processor.image_processor.size
+    return ImageArea(smallest=bounds["shortest_edge"], largest=bounds["longest_edge"])
 
 
 def read_config(kind: str, name: str) -> dict[str, Any]:
