@@ -1,6 +1,8 @@
 """Parameters of a size, counted on its architecture without any weight in memory."""
 
 import re
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,7 +13,7 @@ from peft import get_peft_model
 from qoq_lib.model.from_base import base_config
 from qoq_lib.model.loading import ModelSize, tiny_model
 from qoq_lib.model.modeling_qoq import QoQForConditionalGeneration
-from qoq_lib.model.tuning import prepare
+from qoq_lib.model.tuning import Part, Tuning, prepare
 
 QLORA_BYTES = 4.127 / 8  # per weight: 4 bits and their constants, arXiv 2305.14314, section 3
 _QUANTIZED = re.compile(r"model\.language_model\.layers\.\d+\..*_proj\..*weight")
@@ -57,18 +59,31 @@ def count_parameters(size: ModelSize) -> Counts:
 
 @lru_cache(maxsize=32)
 def _count(base: str, tuning: Any, trainable: tuple[Any, ...], dtype: str) -> Counts:
-    model = _hollow(base, dtype)
+    model = tiny_model()[0] if base == "tiny" else hollow_model(base_config(base), dtype)
+    return adapted(model, tuning, trainable)[1]
+
+
+def hollow_model(config: Any, dtype: str) -> QoQForConditionalGeneration:
+    """The architecture on PyTorch's meta device: shapes and types, no values."""
+    with torch.device("meta"):
+        return QoQForConditionalGeneration(config).to(getattr(torch, dtype))
+
+
+def adapted(model: Any, tuning: Tuning, trainable: Sequence[Part]) -> tuple[Any, Counts]:
+    """``model``, changed in place as training would, and its parameters.
+
+    QLoRA gets LoRA's adapters, which needs no GPU; only the weights below them count as smaller.
+    """
     total = sum(weight.numel() for weight in model.parameters())
-    # Without a GPU: the adapters of QLoRA are LoRA's, only the weights below them are smaller.
-    adapters = prepare(model, "lora" if tuning == "qlora" else tuning, list(trainable))
-    adapted = get_peft_model(model, adapters) if adapters else model
+    adapters = prepare(model, "lora" if tuning == "qlora" else tuning, trainable)
+    model = get_peft_model(model, adapters) if adapters else model
     trained = frozen = trained_bytes = outside = 0
     frozen_bytes = 0.0
-    layers: dict[str, int] = {}
-    for name, weight in adapted.named_parameters():
+    layers: dict[str, int] = defaultdict(int)
+    for name, weight in model.named_parameters():
         name, count = name.removeprefix("base_model.model."), weight.numel()
         if place := _LAYER.match(name):
-            layers[place[0]] = layers.get(place[0], 0) + count
+            layers[place[0]] += count
         else:
             outside += count
         if weight.requires_grad:
@@ -79,7 +94,7 @@ def _count(base: str, tuning: Any, trainable: tuple[Any, ...], dtype: str) -> Co
             frozen += count
             small = tuning == "qlora" and weight.ndim == 2 and _QUANTIZED.match(name)
             frozen_bytes += count * (QLORA_BYTES if small else weight.element_size())
-    return Counts(
+    return model, Counts(
         total=total,
         trained=trained,
         weights=trained + frozen,
@@ -88,11 +103,3 @@ def _count(base: str, tuning: Any, trainable: tuple[Any, ...], dtype: str) -> Co
         layer=max(layers.values()),
         outside=outside,
     )
-
-
-def _hollow(base: str, dtype: str) -> QoQForConditionalGeneration:
-    """The architecture on PyTorch's meta device: shapes and types, no values."""
-    if base == "tiny":
-        return tiny_model()[0]
-    with torch.device("meta"):
-        return QoQForConditionalGeneration(base_config(base)).to(getattr(torch, dtype))

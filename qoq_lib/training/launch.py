@@ -103,7 +103,9 @@ def _claim(job: TrainingJob, run_folder: Path) -> None:
 def _trainer(job: TrainingJob, rows: Dataset, run_folder: Path, out: Path) -> Trainer:
     """The trainer of the job's method, ready to train."""
     size, method = job.size, job.method
-    model, processor = load_model(job.start, quantization_config=quantization(size.tuning))
+    model, processor = load_model(
+        job.start, quantization_config=quantization(size.tuning), pixels=size.pixels
+    )
     if method.sampling == "balanced":
         rows = balanced(rows, derive_seed(job.seed, "balance"))
     functions, weights = reward_functions(job.reward)

@@ -114,21 +114,23 @@ def update_needs(config: Any, load: Load, number: int, *, checkpointing: bool) -
     Held from the pass to its gradients: the input of each layer, 2 H (L + 1) bytes a token in
     bfloat16; of each vision block, 2 W bytes a patch, and 10 W around the merger, also where the
     tower is frozen, because transformers lets its first output require gradients; the attention
-    mask, 3 bytes per pair of tokens; an ECG's encoder, which is not checkpointed, 36 bytes per value
-    of each block. On top of that, either three float32 copies of the logits (the model's, as rows
-    of rollouts, and one in the making), 12 V bytes per scored token; or one layer recomputed and
-    its gradients, 16 I + 28 H bytes a token, or one vision block, 12 M + 16 W bytes a patch. Without
-    checkpointing every layer is held as if it were recomputed.
+    mask, 3 bytes per pair of tokens; an ECG's encoder, which is not checkpointed, 36 bytes per
+    value of each block. On top of that, either three float32 copies of the logits (the model's, as
+    rows of rollouts, and one in the making), 12 V bytes per scored token; or one layer recomputed
+    (8 I + 28 H bytes a token) with the gradients inside it (8 I), or likewise one vision block
+    (12 M + 24 W bytes a patch). Without checkpointing all layers are held as if recomputed.
     """
     text, vision, ecg = config.text_config, config.vision_config, config.ecg_config
     prompts, slots = load.packed
     length = load.prompt + slots * load.answer
     tokens, patches = prompts * length, prompts * load.patches
-    layer = number * (8 * text.intermediate_size + 14 * text.hidden_size) * tokens
-    block = number * (6 * vision.intermediate_size + 8 * vision.hidden_size) * patches
+    layer = number * (4 * text.intermediate_size + 14 * text.hidden_size) * tokens
+    block = number * (3 * vision.intermediate_size + 6 * vision.hidden_size) * patches
+    passing = number * 4 * text.intermediate_size * tokens  # gradients inside a layer
     if checkpointing:
         layers = number * text.hidden_size * (text.num_hidden_layers + 1) * tokens
         blocks = number * vision.hidden_size * vision.depth * patches
+        passing = max(passing + layer, 2 * block)
     else:
         layers, blocks = layer * text.num_hidden_layers, block * vision.depth
     merger = 5 * number * vision.hidden_size * patches
@@ -136,7 +138,7 @@ def update_needs(config: Any, load: Load, number: int, *, checkpointing: bool) -
     encoder = ecg.leads * (ecg.samples // ecg.patch_size) * ecg.hidden_size * ecg.depth
     held = layers + blocks + merger + mask + 18 * number * encoder * prompts * load.ecgs
     return {
-        "activations": {"scoring": held, "backward": held + max(layer, block)},
+        "activations": {"scoring": held, "backward": held + passing},
         "logits": {"scoring": 12 * text.vocab_size * load.scored},
     }
 
