@@ -26,7 +26,7 @@ from trl.trainer.utils import selective_log_softmax
 
 from qoq_lib.model.loading import load_size
 from qoq_lib.training import sharing
-from qoq_lib.training.counting import Counts, adapted, hollow_model, size_config
+from qoq_lib.training.counting import Counts, adapted, hollow_model, shrunk, size_config
 from qoq_lib.training.memory import (
     MOMENTS,
     Load,
@@ -175,10 +175,7 @@ def compare(name: str, device: str, shape: argparse.Namespace) -> pd.DataFrame:
     """Bytes planned and found, weights included, and their ratio; a row per moment."""
     size = load_size(name)
     config = size_config(size)
-    text, vision = config.text_config, config.vision_config
-    if shape.layers:
-        text.num_hidden_layers, text.layer_types = shape.layers, text.layer_types[: shape.layers]
-        vision.depth, vision.fullatt_block_indexes = shape.layers, [shape.layers - 1]
+    config = shrunk(config, shape.layers) if shape.layers else config
     meter: Any = Meter() if device == "cpu" else GpuMeter()
     with fake(shape.side) if device == "cpu" else nullcontext():
         model, counts = build(config, size.trainable, device)
