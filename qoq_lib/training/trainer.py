@@ -77,6 +77,7 @@ class DRPOTrainer(GRPOTrainer):
         args.beta = self.beta = beta
         if own_reference:
             self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
+        backbone_of(self.model).touch_all_encoders = True
         # A collective under a rank-dependent condition in TRL: ranks without images would hang.
         self.log_multimodal = False
         if estimator in NEED_GREEDY and args.use_vllm:
