@@ -165,7 +165,9 @@ def _trainer(job: TrainingJob, rows: Dataset, run_folder: Path) -> Trainer:
         model, processor = load_adapted(job.start, size, derive_seed(job.seed, "training"))
         kind, adapters = UnslothDRPOTrainer, None
     else:
-        model, processor = load_model(job.start, quantization_config=quantization(size.tuning))
+        model, processor = load_model(
+            job.start, quantization_config=quantization(size.tuning), pixels=size.pixels
+        )
         adapters = prepare(model, size.tuning, size.trainable)
     if method.sampling == "balanced":
         rows = balanced(rows, derive_seed(job.seed, "balance"))

@@ -80,7 +80,7 @@ def load_adapted(start: Path, size: ModelSize, seed: int) -> tuple[Any, Any]:
     """
     from unsloth import FastVisionModel  # there, once ``check_job`` has passed
 
-    processor = load_processor(start)
+    processor = load_processor(start, size.pixels)
     processor.pad_token_id = processor.tokenizer.pad_token_id  # unsloth's trainer asks for it here
     model, _ = FastVisionModel.from_pretrained(
         model_name=str(start),
