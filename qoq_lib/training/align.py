@@ -104,6 +104,7 @@ def align(
     style: AnswerStyle,
     seed: int,
     out: Path,
+    checkpointing: bool = False,
 ) -> pd.DataFrame:
     """Train ``model`` in place: naming, then answering.
 
@@ -116,11 +117,15 @@ def align(
         style: how answers are asked for.
         seed: decides the examples and their order.
         out: folder for the trainer's own files.
+        checkpointing: compute each layer a second time for its gradients, to save memory.
 
     Returns:
         The log: one row per ten steps with ``phase``, ``step`` and ``loss``.
     """
     views = [model_view(row, processor.image_processor) for row in perception]
+    if checkpointing:
+        # Not the reentrant kind: that asks gradients of inputs, and so of a frozen vision tower.
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     logs = []
     if plan.naming_steps:
         names = sorted({row["answers"][0] for row in views})
@@ -142,6 +147,8 @@ def align(
         AnswerCollator(processor, style),
         ("answering", plan.answering_steps, plan.answering_batch, plan.learning_rate, seed, out),
     )
+    if checkpointing:
+        model.gradient_checkpointing_disable()
     return pd.DataFrame(logs)
 
 

@@ -16,16 +16,17 @@ from trl.trainer.utils import RepeatSampler
 from qoq_lib.data.prompts import AnswerStyle
 from qoq_lib.training.align import AnswerCollator
 from qoq_lib.training.callbacks import PlainProgress
+from qoq_lib.training.checkpoints import SealedCheckpoints
 from qoq_lib.training.sharing import backbone_of
 
 SHARED = (
     *("output_dir", "max_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "bf16"),
-    *("use_cpu", "gradient_checkpointing", "dataloader_pin_memory", "logging_steps", "save_steps"),
-    *("save_total_limit", "report_to", "disable_tqdm", "seed", "data_seed"),
+    *("use_cpu", "gradient_checkpointing", "dataloader_pin_memory", "logging_steps"),
+    *("save_strategy", "save_total_limit", "report_to", "disable_tqdm", "seed", "data_seed"),
 )
 
 
-class AnswerTrainer(Trainer):
+class AnswerTrainer(SealedCheckpoints, Trainer):
     """``transformers.Trainer`` that takes questions in the order of TRL's GRPO trainer.
 
     Args:

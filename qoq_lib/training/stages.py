@@ -91,6 +91,7 @@ def align_base(
         style=size.answer_style,
         seed=derive_seed(seed, "alignment"),
         out=run_folder / "checkpoints" / "alignment",
+        checkpointing=size.needs_gpu,
     )
     model = adapted.merge_and_unload() if adapted else model
     save_checkpoint(model, processor, run_folder / "checkpoints" / "aligned")

@@ -124,7 +124,7 @@ def _completions(folder: Path, method: Method) -> int:
     """Completions that training generated; the curve over its steps is written on the way."""
     if method.advantages is None:
         return 0
-    rollouts = read_rollouts(folder / "rollouts")
+    rollouts = read_rollouts(folder / "rollouts", texts=False)
     curve_table(rollouts).to_parquet(folder / CURVE_FILE, index=False)
     questions = len(rollouts.drop_duplicates(["step", "id"]))
     return len(rollouts) + questions * (method.advantages in NEED_GREEDY)
