@@ -199,10 +199,15 @@ def test_a_trainer_without_enough_memory_is_left_out(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_a_large_size_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "asked, needs", [(["--size", "7b"], "an NVIDIA GPU"), (["--engine", "vllm"], "rollout 'vllm'")]
+)
+def test_what_needs_a_gpu_is_refused_without_one(
+    asked: list[str], needs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
-        step_time.main(["--size", "7b"])
-    assert "needs an NVIDIA GPU and none is visible" in capsys.readouterr().err
+        step_time.main(asked)
+    assert needs in capsys.readouterr().err
 
 
 def test_the_page_keeps_every_result(
