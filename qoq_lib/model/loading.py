@@ -127,7 +127,7 @@ def load_base(
     ``labels`` are the data's; only the tiny tokenizer is made for them.
     """
     if size.base == "tiny":
-        return tiny_model(seed, labels)
+        return tiny_model(seed, labels, size.answer_style)
     dtype = getattr(torch, size.dtype)
     model = QoQForConditionalGeneration.from_base(size.base, dtype=dtype, seed=seed)
     return model, base_processor(size.base)

@@ -19,7 +19,7 @@ from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from qoq_lib.data.prompts import AnswerStyle, boxed, to_messages
+from qoq_lib.data.prompts import COORDINATE_STEP, AnswerStyle, answer_text, to_messages
 from qoq_lib.model.loading import AlignmentPlan
 from qoq_lib.model.pixels import model_view
 from qoq_lib.training.callbacks import PlainProgress
@@ -55,13 +55,40 @@ class AlignmentMix(TorchDataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         rng = random.Random(f"{self.seed}/{index}")
+        row, answers = self._said(rng)
+        return {"row": row, "answers": answers, "box": anywhere(row, rng)}
+
+    def _said(self, rng: random.Random) -> tuple[Mapping[str, Any], list[str]]:
         if rng.random() < PERCEPTION_SHARE:
             row = rng.choice(self.perception[rng.choice(sorted(self.perception))])
-            return {"row": row, "answers": row["answers"]}
+            return row, row["answers"]
         row = rng.choice(self.diagnosis)
         if rng.random() < TRUE_LABEL_SHARE:
-            return {"row": row, "answers": row["answers"]}
-        return {"row": row, "answers": [rng.choice(row["options"])]}
+            return row, row["answers"]
+        return row, [rng.choice(row["options"])]
+
+
+def anywhere(row: Mapping[str, Any], rng: random.Random) -> list[int] | None:
+    """A small box that says nothing of where the lesions lie; a row without lesions has none.
+
+    ``[x1, y1, x2, y2]``, multiples of ``COORDINATE_STEP``. A side is one step long and, as often
+    as a coin shows heads, one more; the place is drawn evenly from those in the image. ``row`` as
+    ``model_view`` gives it.
+    """
+    if not row["boxes"]:
+        return None
+    width, height = row["images"][0].size
+    (x1, x2), (y1, y2) = _stretch(width, rng), _stretch(height, rng)
+    return [x1, y1, x2, y2]
+
+
+def _stretch(side: int, rng: random.Random) -> tuple[int, int]:
+    """Both ends of a stretch of ``side`` pixels, as ``anywhere`` draws them."""
+    steps, length = side // COORDINATE_STEP, 1
+    while length < steps and rng.random() < 0.5:
+        length += 1
+    first = rng.randrange(steps - length + 1)
+    return first * COORDINATE_STEP, (first + length) * COORDINATE_STEP
 
 
 class AnswerCollator:
@@ -72,7 +99,9 @@ class AnswerCollator:
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """``examples`` as ``AlignmentMix`` gives them; rows are ``model_view``s."""
-        texts = [boxed(example["answers"]) for example in examples]
+        texts = [
+            answer_text(example["answers"], example["box"], self.style) for example in examples
+        ]
         chats = [
             [*to_messages(example["row"], self.style), {"role": "assistant", "content": text}]
             for example, text in zip(examples, texts, strict=True)
