@@ -39,8 +39,10 @@ def train(run: Path, steps: int) -> None:
     """One run into the folder ``run``, resumed from its last checkpoint where it has one."""
     from qoq_lib.data.phantom import make_phantom
     from qoq_lib.model.loading import load_size, tiny_model
-    from qoq_lib.training import launch
     from qoq_lib.training.checkpoints import save_checkpoint
+    from qoq_lib.training.job import TrainingJob
+    from qoq_lib.training.launch import train as train_job
+    from qoq_lib.training.methods import load_method
 
     size = load_size("tiny")
     plan = {"steps": steps, "questions_per_step": 8, "rollouts": 4, "micro_batch": 16}
@@ -49,8 +51,7 @@ def train(run: Path, steps: int) -> None:
     if not start.exists():
         save_checkpoint(*tiny_model(0), start)
     rows = make_phantom(200, seed=0).filter(lambda s: s == "train", input_columns="split")
-    method = launch.load_method("drpo")
-    launch.train(start, rows, size, method, run, reward_preset="paper", seed=0, resume=True)
+    train_job(TrainingJob(start=start, size=size, method=load_method("drpo")), rows, run)
 
 
 def compare(scratch: Path, options: argparse.Namespace) -> int:

@@ -10,9 +10,11 @@ from datasets import Dataset
 from qoq_lib.data.example import FEATURES
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.model.loading import AlignmentPlan, load_size, tiny_model
-from qoq_lib.training import launch
 from qoq_lib.training.align import align
 from qoq_lib.training.checkpoints import save_checkpoint
+from qoq_lib.training.job import TrainingJob
+from qoq_lib.training.launch import train
+from qoq_lib.training.methods import load_method
 
 ROWS, STEPS = 48, 60
 
@@ -94,8 +96,8 @@ def last_reward(start: Path, rows: Dataset, out: Path) -> float:
     plan: dict[str, Any] = {"steps": STEPS, "questions_per_step": 16, "rollouts": 8}
     plan |= {"micro_batch": 128, "learning_rate": 1e-3}
     size.training = size.training.model_copy(update=plan)
-    options: dict[str, Any] = {"reward_preset": "paper", "seed": 0, "resume": False}
-    log = launch.train(start, rows, size, launch.load_method("grpo"), out, **options)[2]
+    job = TrainingJob(start=start, size=size, method=load_method("grpo"))
+    log = train(job, rows, out)[2]
     return float(log["reward"].tail(10).mean())
 
 

@@ -20,7 +20,7 @@ from qoq_lib.model.configuration_qoq import EcgConfig
 from qoq_lib.model.from_base import ARCHITECTURES, FRESH, base_processor
 from qoq_lib.model.loading import LoadError, load_model, load_size, tiny_model
 from qoq_lib.model.modeling_qoq import QoQForConditionalGeneration
-from qoq_lib.training.launch import save_checkpoint
+from qoq_lib.training.checkpoints import save_checkpoint
 
 SMALL_ECG = EcgConfig(hidden_size=32, depth=1, num_heads=2)
 INDEX = "model.safetensors.index.json"

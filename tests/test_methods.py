@@ -17,6 +17,7 @@ from qoq_lib.training import launch, methods
 from qoq_lib.training.checkpoints import save_checkpoint
 from qoq_lib.training.drpo import PRESETS
 from qoq_lib.training.estimators import ESTIMATORS
+from qoq_lib.training.job import TrainingJob
 from qoq_lib.training.methods import balanced, load_method
 from qoq_lib.training.rollouts import read_rollouts
 from qoq_lib.training.sft import AnswerTrainer
@@ -49,8 +50,7 @@ def train(name: str, start: Path, rows: Dataset, out: Path, steps: int = 2) -> A
     size.training = size.training.model_copy(update=plan)
     size.max_completion_length = 4
     out.mkdir()
-    options: dict[str, Any] = {"reward_preset": "paper", "seed": 0, "resume": False}
-    return launch.train(start, rows, size, load_method(name), out, **options)
+    return launch.train(TrainingJob(start=start, size=size, method=load_method(name)), rows, out)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,7 +15,9 @@ from qoq_lib.model.loading import load_size
 from qoq_lib.model.modeling_qoq import QoQForConditionalGeneration
 from qoq_lib.model.processing_qoq import UNSAMPLED_TOKENS, suppressed_token_ids, vllm_suppression
 from qoq_lib.training.checkpoints import save_checkpoint
-from qoq_lib.training.launch import load_method, train
+from qoq_lib.training.job import TrainingJob
+from qoq_lib.training.launch import train
+from qoq_lib.training.methods import load_method
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +92,7 @@ def test_the_training_loop_never_samples_a_placeholder(
     size.training = size.training.model_copy(update=plan)
     out = tmp_path / "run"
     out.mkdir()
-    options: dict[str, Any] = {"reward_preset": "paper", "seed": 0, "resume": False}
-    train(tmp_path / "start", rows, size, load_method("drpo"), out, **options)
+    train(TrainingJob(start=tmp_path / "start", size=size, method=load_method("drpo")), rows, out)
     assert sum(len(new) for new in made) > 10
     assert not torch.isin(torch.cat(made), forbidden).any()
 

@@ -18,8 +18,10 @@ from qoq_lib.training.align import AlignmentMix, AnswerCollator, align
 from qoq_lib.training.checkpoints import save_checkpoint
 from qoq_lib.training.drpo import Advantages, DomainStatistics
 from qoq_lib.training.estimators import Rewards
-from qoq_lib.training.launch import Method, load_method, train
+from qoq_lib.training.job import TrainingJob
+from qoq_lib.training.launch import train
 from qoq_lib.training.log import read_log
+from qoq_lib.training.methods import Method, load_method
 from qoq_lib.training.rewards import COMPONENTS
 from qoq_lib.training.rollouts import RolloutWriter, read_rollouts
 
@@ -42,10 +44,8 @@ def small_size(**changes: Any) -> Any:
 
 def trained(start: Path, rows: Dataset, out: Path, method: Method, **changes: Any) -> pd.DataFrame:
     out.mkdir()
-    _, _, log = train(
-        start, rows, small_size(**changes), method, out, reward_preset="paper", seed=0, resume=False
-    )
-    return log
+    job = TrainingJob(start=start, size=small_size(**changes), method=method)
+    return train(job, rows, out)[2]
 
 
 @pytest.fixture(scope="module")
@@ -146,17 +146,17 @@ def test_an_interrupted_training_resumes_from_its_checkpoint_and_says_so(
             raise KeyboardInterrupt
         write(writer, step, records)
 
-    options: dict[str, Any] = {"reward_preset": "paper", "seed": 0}
+    job = TrainingJob(start=start, size=size, method=method)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(RolloutWriter, "write", stop_at_three)
-        train(start, rows, size, method, out, resume=False, **options)
+        train(job, rows, out)
     assert not (out / "checkpoints" / "trained").exists()
     assert read_log(out)["step"].tolist() == [1, 2]
-    _, _, log = train(start, rows, size, method, out, resume=True, **options)
+    _, _, log = train(job, rows, out)
     assert "Resuming from checkpoint-2." in capsys.readouterr().out
     assert sorted(read_rollouts(out / "rollouts")["step"].unique()) == [1, 2, 3, 4]
     assert log["step"].tolist() == read_log(out)["step"].tolist() == [1, 2, 3, 4]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(RolloutWriter, "write", stop_at_three)
-        train(start, rows, small_size(steps=30), method, out, resume=False, **options)
+        train(job.model_copy(update={"size": small_size(steps=30)}), rows, out)
     assert read_log(out).empty  # of a training that saved no checkpoint, not of the one before

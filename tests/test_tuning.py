@@ -31,7 +31,9 @@ from qoq_lib.model.tuning import (
 )
 from qoq_lib.training import launch
 from qoq_lib.training.checkpoints import save_checkpoint
-from qoq_lib.training.launch import load_method, train
+from qoq_lib.training.job import TrainingJob
+from qoq_lib.training.launch import train
+from qoq_lib.training.methods import load_method
 
 SETS: list[list[Any]] = [
     list(PARTS),
@@ -113,8 +115,7 @@ def reinforced(run: Path, rows: Dataset, parts: Sequence[Any], beta: float = 0.0
     plan = {"steps": 2, "questions_per_step": 4, "rollouts": 2, "micro_batch": 8, "beta": beta}
     size.training = size.training.model_copy(update=plan)
     start = run / "checkpoints" / "aligned"
-    options: dict[str, Any] = {"reward_preset": "paper", "seed": 0, "resume": False}
-    return train(start, rows, size, load_method("grpo"), run, **options)[0]
+    return train(TrainingJob(start=start, size=size, method=load_method("grpo")), rows, run)[0]
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.1])

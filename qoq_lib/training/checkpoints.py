@@ -16,11 +16,16 @@ STAGES = {"trained": "03_drpo_train", "aligned": "02_align_modalities"}
 """The checkpoints that a run ends with, the last one first, and the notebook that makes each."""
 
 
-def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
-    """Write model and processor under a temporary name, then rename the folder."""
+def save_checkpoint(
+    model: Any, processor: Any, folder: Path, weights: Mapping[str, Any] | None = None
+) -> None:
+    """Write model and processor under a temporary name, then rename the folder.
+
+    ``weights`` stand for the model's own, where each process holds a part of those.
+    """
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)  # of a run that was killed here
-    model.save_pretrained(part)
+    model.save_pretrained(part, state_dict=weights)
     processor.save_pretrained(part)
     if folder.exists():
         folder.rename(retired := folder.with_name(folder.name + ".old"))
@@ -102,10 +107,3 @@ def last_complete(folder: Path) -> Path | None:
 def step_of(checkpoint: Path) -> int:
     """The optimiser step after which a checkpoint was written."""
     return int(checkpoint.name.rsplit("-", 1)[1])
-
-
-def may_resume(previous: Mapping[str, Any] | None, parameters: Any) -> bool:
-    """Whether an earlier attempt at this stage stopped half-way with the same parameters."""
-    if previous is None or previous["status"] == "completed":
-        return False
-    return bool(previous["parameters"] == vars(parameters))

@@ -42,18 +42,19 @@ class AnswerTrainer(Trainer):
         args: GRPOConfig,
         adapters: LoraConfig | None = None,
     ) -> None:
-        micro = args.per_device_train_batch_size
-        self.questions = micro * args.gradient_accumulation_steps // args.num_generations
-        per_pass = min(micro, self.questions)
+        self.questions = args.generation_batch_size // args.num_generations  # of all processes
+        own = self.questions // args.world_size
+        per_pass = min(args.per_device_train_batch_size, own)
         super().__init__(
             model=get_peft_model(model, adapters) if adapters else model,
             args=TrainingArguments(
                 **{name: getattr(args, name) for name in SHARED},
                 per_device_train_batch_size=per_pass,
-                gradient_accumulation_steps=self.questions // per_pass,
+                gradient_accumulation_steps=own // per_pass,
                 remove_unused_columns=False,
             ),
             data_collator=AnswerCollator(processor, style),
+            processing_class=processor,
             train_dataset=[{"row": view, "answers": view["answers"]} for view in views],
             callbacks=[PlainProgress("train")],
         )

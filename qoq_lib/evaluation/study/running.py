@@ -30,9 +30,11 @@ from qoq_lib.evaluation.study.planning import (
 )
 from qoq_lib.model.loading import ModelSize, load_model
 from qoq_lib.runs import derive_seed, sha256_file, write_json_atomic
-from qoq_lib.training import launch
+from qoq_lib.training import stages
 from qoq_lib.training.checkpoints import last_complete
 from qoq_lib.training.estimators import NEED_GREEDY
+from qoq_lib.training.job import TrainingJob
+from qoq_lib.training.launch import train
 from qoq_lib.training.methods import Method
 from qoq_lib.training.rollouts import read_rollouts
 
@@ -64,7 +66,7 @@ def prepare(study: Study, seed: int, folder: Path, data_root: Path | None) -> St
             _assemble(study.data, out, seed, data_root)
         data = load_assembled(out)
         start = start_folder(study, seed, folder, load_assembly(out).fingerprint)
-        _, _, log = launch.align_base(data, study.size(), start, seed)
+        _, _, log = stages.align_base(data, study.size(), start, seed)
         log.to_parquet(start / "alignment_log.parquet", index=False)
     made = find_start(study, seed, folder, data_root)
     assert made is not None
@@ -105,16 +107,15 @@ def _train(study: Study, run: ArmRun, data: DatasetDict) -> None:
         size = _sized(study, data, processor)
         resumed = last_complete(run.folder / "checkpoints" / "training") is not None
         begin = time.monotonic()
-        launch.train(
-            run.start.checkpoint,
-            data["train"],
-            size,
-            method,
-            run.folder,
-            reward_preset=run.arm.reward,
+        job = TrainingJob(
+            start=run.start.checkpoint,
+            size=size,
+            method=method,
+            reward=run.arm.reward,
             seed=run.start.seed,
-            resume=True,
+            data=run.start.fingerprint,
         )
+        train(job, data["train"], run.folder)
         cost |= {"seconds": round(time.monotonic() - begin, 3), "resumed": resumed}
         cost |= {"completions": _completions(run.folder, method), "device": _device(size)}
     write_json_atomic(run.cost, cost)
@@ -178,7 +179,7 @@ def _numbers(score: Mapping[str, Any], boxes: Sequence[str]) -> dict[str, float]
 def _sized(study: Study, data: DatasetDict, processor: Any) -> ModelSize:
     """The size with the length of answers that all splits need, the same for every arm."""
     size = study.size()
-    size.max_completion_length = launch.answer_length(size, data, processor.tokenizer)
+    size.max_completion_length = stages.answer_length(size, data, processor.tokenizer)
     return size
 
 
