@@ -42,7 +42,7 @@ ANSWER_FORMAT: dict[AnswerStyle, str] = {
     ),
 }
 
-COORDINATE_STEP = 4
+COORDINATE_STEP = 7
 """Pixels: ``located`` answers are taught with boxes whose coordinates are multiples of this."""
 
 REGION_START = '```json\n[{"bbox_2d": ['

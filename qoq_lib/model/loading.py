@@ -76,9 +76,13 @@ class ModelSize(BaseModel):
     training: TrainingPlan
 
 
-def load_size(name: str) -> ModelSize:
-    """Read ``configs/model/<name>.yaml``; ``LoadError`` for an unknown size or a wrong value."""
+def load_size(name: str, answer_style: str = "auto") -> ModelSize:
+    """Read ``configs/model/<name>.yaml``; ``LoadError`` for an unknown size or a wrong value.
+
+    ``answer_style`` takes the place of the file's, unless it is ``auto``.
+    """
     values = read_config("model", name)
+    values |= {} if answer_style == "auto" else {"answer_style": answer_style}
     try:
         return ModelSize(name=name, **values)
     except ValidationError as error:

@@ -44,7 +44,7 @@ def tiny_model(
     """Random weights, all three modalities, float32 on the CPU; same arguments, same bytes.
 
     ``labels`` become one token each, as the phantom's are: so small a model cannot learn to spell.
-    Nor can it count: for the style ``located`` each coordinate is one token, too.
+    Nor can it count: for the style ``located`` each corner of a box is one token, too.
     """
     processor = tiny_processor(labels, style)
     with seeded(seed):
@@ -102,10 +102,15 @@ def _tokenizer(labels: Iterable[str], style: AnswerStyle) -> PreTrainedTokenizer
 
 
 def _box_fragments() -> list[str]:
-    """The request for boxes, and what they are written with: five tokens a box with its block."""
-    coordinates = range(0, IMAGE_SIDE + PATCH + 1, COORDINATE_STEP)
-    inner = [f"{value}, " for value in coordinates]
-    return [ANSWER_FORMAT["located"], REGION_START, *inner, *(f"{value}{REGION_END}" for value in coordinates)]
+    """The request for boxes, and what they are written with: a token per corner.
+
+    The second corner takes the end of the block along. A corner follows the other at once, so that
+    a small model sees what makes a box valid.
+    """
+    side = range(0, IMAGE_SIDE + PATCH + 1, COORDINATE_STEP)
+    corners = [f"{x}, {y}" for x in side for y in side]
+    first, second = ([corner + end for corner in corners] for end in (", ", REGION_END))
+    return [ANSWER_FORMAT["located"], REGION_START, *first, *second]
 
 
 def _corpus() -> list[str]:

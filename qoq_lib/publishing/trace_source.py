@@ -113,7 +113,7 @@ def read_source(folder: Path) -> TraceSource:
         counts=counts,
         rewards=(*REWARDS, *more),
         columns=columns,
-        style=load_size(given.get("model_size", "tiny")).answer_style,
+        style=style_asked(given),
         seed=given.get("seed"),
     )
 
@@ -124,6 +124,12 @@ def _parameters(folder: Path) -> Mapping[str, Any]:
     asked = [stages[name] for name in ("03_drpo_train", "02_align_modalities") if name in stages]
     parameters: Mapping[str, Any] = asked[0]["parameters"] if asked else {}
     return parameters
+
+
+def style_asked(parameters: Mapping[str, Any]) -> AnswerStyle:
+    """The answer style of a stage that was run with these parameters."""
+    size = parameters.get("model_size", "tiny")
+    return load_size(size, parameters.get("answer_style", "auto")).answer_style
 
 
 def _ids(paths: list[Path]) -> set[str]:

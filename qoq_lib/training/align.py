@@ -5,11 +5,13 @@ have no reward variance left; trained on noise alone the policy collapses to one
 ``naming`` (media tokens near the words for them) the model is trained on perception questions with
 true labels, balanced over domains, and on diagnosis questions whose labels are true a quarter of
 the time and drawn from the options otherwise: it sees, knows the format, and is mostly undecided.
+Where answers come with a box, no example says where a lesion lies: boxes are small and anywhere.
 """
 
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +29,12 @@ from qoq_lib.training.naming import Naming, NamingCollator, NamingMix
 
 PERCEPTION_SHARE = 0.4
 TRUE_LABEL_SHARE = 0.25
+GROWTH = 0.25  # of a box that says nothing: how often a side is a step longer
 IGNORED = -100  # label id that the loss leaves out
 
 
 class AlignmentMix(TorchDataset):
-    """Example i is a function of (seed, i) alone: a chat's row and the answer to teach.
+    """Example i is a function of (seed, i) alone: a chat's row, the labels and the box to teach.
 
     Args:
         perception: rows whose question is what can be seen, their answers true.
@@ -71,9 +74,9 @@ class AlignmentMix(TorchDataset):
 def anywhere(row: Mapping[str, Any], rng: random.Random) -> list[int] | None:
     """A small box that says nothing of where the lesions lie; a row without lesions has none.
 
-    ``[x1, y1, x2, y2]``, multiples of ``COORDINATE_STEP``. A side is one step long and, as often
-    as a coin shows heads, one more; the place is drawn evenly from those in the image. ``row`` as
-    ``model_view`` gives it.
+    ``[x1, y1, x2, y2]``, multiples of ``COORDINATE_STEP``. A side is one step long and, with
+    probability ``GROWTH`` each time, one more; its place is drawn evenly from those in the image.
+    ``row`` as ``model_view`` gives it.
     """
     if not row["boxes"]:
         return None
@@ -85,10 +88,29 @@ def anywhere(row: Mapping[str, Any], rng: random.Random) -> list[int] | None:
 def _stretch(side: int, rng: random.Random) -> tuple[int, int]:
     """Both ends of a stretch of ``side`` pixels, as ``anywhere`` draws them."""
     steps, length = side // COORDINATE_STEP, 1
-    while length < steps and rng.random() < 0.5:
+    while length < steps and rng.random() < GROWTH:
         length += 1
     first = rng.randrange(steps - length + 1)
     return first * COORDINATE_STEP, (first + length) * COORDINATE_STEP
+
+
+def largest_box(row: Mapping[str, Any]) -> list[int] | None:
+    """The true box of the row's largest lesion, to the nearest multiples of ``COORDINATE_STEP``.
+
+    ``row`` as ``model_view`` gives it; ``None`` for one without lesions.
+    """
+    if not row["boxes"]:
+        return None
+    left, top, right, bottom = max(row["boxes"], key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
+    (x1, x2), (y1, y2) = _on_grid(left, right), _on_grid(top, bottom)
+    return [x1, y1, x2, y2]
+
+
+def _on_grid(low: float, high: float) -> tuple[int, int]:
+    first, last = (round(value / COORDINATE_STEP) for value in (low, high))
+    if first == last:
+        first, last = floor(low / COORDINATE_STEP), ceil(high / COORDINATE_STEP)
+    return first * COORDINATE_STEP, last * COORDINATE_STEP
 
 
 class AnswerCollator:
@@ -98,7 +120,9 @@ class AnswerCollator:
         self.processor, self.style = processor, style
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """``examples`` as ``AlignmentMix`` gives them; rows are ``model_view``s."""
+        """``examples`` as ``AlignmentMix`` gives them: ``row`` (a ``model_view``), ``answers``,
+        ``box``.
+        """
         texts = [
             answer_text(example["answers"], example["box"], self.style) for example in examples
         ]

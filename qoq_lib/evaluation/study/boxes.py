@@ -12,8 +12,8 @@ def times_the_start(row: pd.Series | None) -> Interval:
     """The ratio of IoUs of a row of ``comparison_table`` whose baseline is the untrained start."""
     if row is None:
         return mean_interval([])
-    ends = (1 + row[name] / 100 for name in ("gain_pct", "gain_low", "gain_high"))
-    return Interval(*ends, int(row["seeds"]))
+    mean, low, high = (1 + row[name] / 100 for name in ("gain_pct", "gain_low", "gain_high"))
+    return Interval(mean, low, high, int(row["seeds"]))
 
 
 def boxes_table(tables: Tables) -> pd.DataFrame:

@@ -94,7 +94,7 @@ class Study(_Part):
     """A study; ``configs/study/reduced.yaml`` shows every field.
 
     Attributes:
-        answer_style: ``None``: as ``configs/model`` has it for the size.
+        answer_style: how answers are asked for; ``auto``: as the size has it.
         alignment: ``None``: as ``configs/model`` has it for the size.
         seeds: each decides data, first weights, alignment, order of questions and sampling, for all
             arms alike.
@@ -105,7 +105,7 @@ class Study(_Part):
     name: str
     data: DataPlan
     model_size: str
-    answer_style: AnswerStyle | None = None
+    answer_style: AnswerStyle | Literal["auto"] = "auto"
     alignment: AlignmentPlan | None = None
     budget: Budget = Budget()
     seeds: list[int] = Field(min_length=1)
@@ -126,10 +126,8 @@ class Study(_Part):
 
     def size(self) -> ModelSize:
         """The model size with the study's alignment and budget; a new one at each call."""
-        values = load_size(self.model_size).model_dump()
+        values = load_size(self.model_size, self.answer_style).model_dump()
         values["training"] |= self.budget.model_dump(exclude_none=True)
-        if self.answer_style is not None:
-            values["answer_style"] = self.answer_style
         if self.alignment is not None:
             values["alignment"] = self.alignment.model_dump()
         return ModelSize(**values)
