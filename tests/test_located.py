@@ -97,8 +97,8 @@ def test_the_taught_answer_holds_the_box_and_nothing_else(
 
 def test_supervised_answers_box_the_largest_lesion() -> None:
     row = {"boxes": [[1.0, 1.0, 3.0, 3.0], [9.0, 10.0, 31.0, 41.0]]}
-    assert largest_box(row) == [8, 8, 32, 40]
-    assert largest_box({"boxes": [[4.6, 0.0, 5.4, 8.0]]}) == [4, 0, 8, 8]
+    assert largest_box(row) == [7, 7, 28, 42]
+    assert largest_box({"boxes": [[4.6, 0.0, 5.4, 8.0]]}) == [0, 0, 7, 7]
     assert largest_box({"boxes": None}) is None
 
 
