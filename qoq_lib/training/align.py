@@ -29,7 +29,6 @@ from qoq_lib.training.naming import Naming, NamingCollator, NamingMix
 
 PERCEPTION_SHARE = 0.4
 TRUE_LABEL_SHARE = 0.25
-GROWTH = 0.25  # of a box that says nothing: how often a side is a step longer
 IGNORED = -100  # label id that the loss leaves out
 
 
@@ -72,26 +71,16 @@ class AlignmentMix(TorchDataset):
 
 
 def anywhere(row: Mapping[str, Any], rng: random.Random) -> list[int] | None:
-    """A small box that says nothing of where the lesions lie; a row without lesions has none.
+    """A box that says nothing of where the lesions lie; a row without lesions has none.
 
-    ``[x1, y1, x2, y2]``, multiples of ``COORDINATE_STEP``. A side is one step long and, with
-    probability ``GROWTH`` each time, one more; its place is drawn evenly from those in the image.
-    ``row`` as ``model_view`` gives it.
+    ``[x1, y1, x2, y2]``, one step of ``COORDINATE_STEP`` wide and high, its place drawn evenly from
+    the multiples of it. ``row`` as ``model_view`` gives it.
     """
     if not row["boxes"]:
         return None
-    width, height = row["images"][0].size
-    (x1, x2), (y1, y2) = _stretch(width, rng), _stretch(height, rng)
-    return [x1, y1, x2, y2]
-
-
-def _stretch(side: int, rng: random.Random) -> tuple[int, int]:
-    """Both ends of a stretch of ``side`` pixels, as ``anywhere`` draws them."""
-    steps, length = side // COORDINATE_STEP, 1
-    while length < steps and rng.random() < GROWTH:
-        length += 1
-    first = rng.randrange(steps - length + 1)
-    return first * COORDINATE_STEP, (first + length) * COORDINATE_STEP
+    width, height = (side // COORDINATE_STEP for side in row["images"][0].size)
+    x, y = rng.randrange(width), rng.randrange(height)
+    return [value * COORDINATE_STEP for value in (x, y, x + 1, y + 1)]
 
 
 def largest_box(row: Mapping[str, Any]) -> list[int] | None:

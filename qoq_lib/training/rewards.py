@@ -1,11 +1,13 @@
 """Rewards of one completion: accuracy (set F1), region overlap (IoU), format and length.
 
-Components lie in 0..1. The weights of ``paper`` are section 3.4 of arXiv 2506.00711, those of
-``paper_iou`` the other ones of its table 3, with accuracy and IoU changed about; those of
-``released`` are the constants of its public reward file. The components themselves differ from both
-on purpose: one answer reader shared with evaluation, boxes matched one to one with lesions (the
-paper takes the best box, the released code the mean), and nothing to gain from naming more labels
-than apply, from spraying boxes or from white space.
+Components lie in 0..1. The weights of ``paper`` are section 3.4 of arXiv 2506.00711; those of
+``released`` are the constants of its public reward file. ``boxes`` is for a policy that has yet
+to learn where lesions lie: most weight on IoU, and on the format little more than keeps a list of
+all labels from paying, since a malformed box must not lose more than a good one earns, or the
+policy stops drawing any. The components themselves differ from both sources on purpose: one answer
+reader shared with evaluation, boxes matched one to one with lesions (the paper takes the best box,
+the released code the mean), and nothing to gain from naming more labels than apply, from spraying
+boxes or from white space.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +51,7 @@ class RewardWeights:
 
 PRESETS: dict[str, RewardWeights] = {
     "paper": RewardWeights(accuracy=0.6, iou=0.2, format=0.2, length=0.0),
-    "paper_iou": RewardWeights(accuracy=0.2, iou=0.6, format=0.2, length=0.0),
+    "boxes": RewardWeights(accuracy=0.2, iou=0.75, format=0.05, length=0.0),
     "released": RewardWeights(accuracy=0.5, iou=0.3, format=0.1, length=0.1),
 }
 
