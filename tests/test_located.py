@@ -11,6 +11,7 @@ from qoq_lib.answers import read_answer
 from qoq_lib.boxes import box_iou
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.data.prompts import COORDINATE_STEP, answer_text
+from qoq_lib.evaluation.study.constant_box import constant_box_iou
 from qoq_lib.model.loading import AlignmentPlan, LoadError, load_size, tiny_model
 from qoq_lib.model.pixels import model_view
 from qoq_lib.publishing.trace_source import style_asked
@@ -100,6 +101,16 @@ def test_supervised_answers_box_the_largest_lesion() -> None:
     assert largest_box(row) == [7, 7, 28, 42]
     assert largest_box({"boxes": [[4.6, 0.0, 5.4, 8.0]]}) == [0, 0, 7, 7]
     assert largest_box({"boxes": None}) is None
+
+
+def test_one_box_for_all_patients_is_right_for_the_patient_it_is_of(rows: Dataset) -> None:
+    lone = rows.filter(lambda boxes: len(boxes or []) == 1, input_columns="boxes")
+    one, other = lone.select([0]), lone.select([1])
+    domain = one[0]["domain"]
+    assert constant_box_iou(one, one) == {domain: pytest.approx(1.0)}
+    assert constant_box_iou(one, other).get(domain, 0.0) < 0.9
+    healthy = rows.filter(lambda boxes: not boxes, input_columns="boxes")
+    assert constant_box_iou(lone, healthy) == {}
 
 
 def test_a_style_takes_the_place_of_the_sizes() -> None:

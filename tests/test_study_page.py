@@ -13,7 +13,7 @@ from qoq_lib.evaluation.study.claims import claims_of
 from qoq_lib.evaluation.study.comparing import Tables, comparison_table
 from qoq_lib.evaluation.study.config import Study
 from qoq_lib.evaluation.study.page import page_text, write_page
-from qoq_lib.evaluation.study.scoring import score_records
+from qoq_lib.evaluation.study.scoring import add_box_floor, score_records
 
 ARMS = ("untrained", "grpo", "drpo")
 DOMAINS = {"ct": 90.0, "mri": 30.0, "ecg": 5.0}
@@ -67,10 +67,11 @@ def with_boxes(study: Study, tables: Tables, after: float) -> Tables:
             part = {"n": 50, "lesions": 30, "pointing": 0.5}
             part |= dict.fromkeys(("macro_f1", "exact_match", "invalid_rate"), 0.5)
             part |= {"box_iou": mean + 0.0005 * rng.standard_normal()}
-            scores = {"overall": part, "domains": dict.fromkeys(DOMAINS, part)}
+            scores = {"overall": dict(part), "domains": {name: dict(part) for name in DOMAINS}}
+            add_box_floor(scores, {"ct": 0.1, "mri": 0.3})
             facts = {"arm": arm, "seed": seed, "decoding": "greedy"}
             rows += [facts | record for record in score_records(scores, rare=["ecg"])]
-    drawn = pd.DataFrame(rows).query("metric in ('box_iou', 'pointing')")
+    drawn = pd.DataFrame(rows).query("metric in ('box_iou', 'pointing', 'floor_constant_box')")
     results = pd.concat([tables.results, drawn], ignore_index=True)
     none = tables.comparison.loc[
         [], ["decoding", "baseline", "arm", "domain", "metric", "patients_low", "patients_high"]
@@ -111,6 +112,8 @@ def test_a_study_with_boxes_says_how_many_times_the_start_they_overlap() -> None
     claim = next(line for line in held.splitlines() if "The mean IoU of drpo is 10 times" in line)
     assert "(greedy answers): 1" in claim and "] times, n = 3." in claim
     assert "| untrained | greedy | 0.020 [" in section(text, "IoU by arm")
+    assert "drpo has a higher IoU than one box per domain for all patients" in held
+    assert "reaches 0.200, mean over seeds" in section(text, "IoU by arm")
     assert "over the 30 test questions with lesions" in section(text, "IoU by arm")
     less = page_text(study, with_boxes(study, tables, after=0.1))
     assert "The mean IoU of drpo is 10 times" in section(less, "What did not hold")

@@ -27,6 +27,10 @@ from qoq_lib.evaluation.study.statistics import mean_interval
 
 MARKERS = "osD^vPX"
 METRIC_NAMES = {"macro_f1": "macro-F1", "box_iou": "IoU"}
+FLOORS = {
+    "macro_f1": ("floor_all_options", "all options listed"),
+    "box_iou": ("floor_constant_box", "one box for all patients"),
+}
 
 
 def arm_colours(arms: Sequence[str]) -> dict[str, str]:
@@ -102,8 +106,8 @@ def study_domains(
     """``metric`` by domain and arm, mean over seeds with its t interval; rarest domain at the end.
 
     ``results`` as ``study.scoring.results_table``, ``train_rows`` as ``study.scoring.domain_rows``.
-    Domains without the metric are left out. The grey mark beside macro-F1 is the floor of listing
-    every option.
+    Domains without the metric are left out. The grey mark is the floor of an answer that looks at
+    nothing: listing every option, or drawing one box for all patients.
     """
     chosen = results[(results["decoding"] == decoding) & results["domain"].isin(train_rows.index)]
     told = set(chosen[chosen["metric"] == metric]["domain"])
@@ -121,8 +125,7 @@ def study_domains(
         axis.hlines(place, *_ends(values), color=colours[arm], linewidth=1.8)
         marker, means = MARKERS[number % len(MARKERS)], [value.mean for value in values]
         axis.scatter(means, place, color=colours[arm], s=30, marker=marker, label=arm, zorder=3)
-    if metric == "macro_f1":
-        _draw_floors(axis, chosen, domains)
+    _draw_floors(axis, chosen, domains, metric)
     names = [f"{DOMAINS[name].title}\n{train_rows[name]:.0f} training rows" for name in domains]
     axis.set_yticks(range(len(domains)), names, fontsize=8)
     axis.set(xlabel=METRIC_NAMES[metric], xlim=(0, 1), ylim=(len(domains) - 0.5, -0.5))
@@ -133,15 +136,16 @@ def study_domains(
     return titled(figure, f"{what}, {decoding} answers, 95 % intervals (n = {seeds} seeds)")
 
 
-def _draw_floors(axis: Axes, chosen: pd.DataFrame, domains: Sequence[str]) -> None:
-    floors = chosen[chosen["metric"] == "floor_all_options"].groupby("domain")["value"].mean()
+def _draw_floors(axis: Axes, chosen: pd.DataFrame, domains: Sequence[str], metric: str) -> None:
+    floor, label = FLOORS[metric]
+    floors = chosen[chosen["metric"] == floor].groupby("domain")["value"].mean()
     axis.vlines(
         floors[domains],
         np.arange(len(domains)) - 0.45,
         np.arange(len(domains)) + 0.45,
         color=FAINT,
         linestyle=":",
-        label="floor: all options listed",
+        label=f"floor: {label}",
     )
 
 

@@ -24,11 +24,17 @@ PAPER_IOU = 10.0
 DRPO_ARMS = ("drpo", "drpo_paper", "drpo_released")
 
 
+_FLOORS = {
+    "macro_f1": ("floor_all_options", "is above the floor of listing every option"),
+    "box_iou": ("floor_constant_box", "has a higher IoU than one box per domain for all patients"),
+}
+
+
 @dataclass(frozen=True)
 class Claim:
     """A sentence, the decoding it is about, the interval it stands on, and the verdict.
 
-    ``unit`` is that of the interval: ``points`` of macro-F1, ``%``, or ``times``.
+    ``unit`` is that of the interval: ``points`` of macro-F1 or IoU, ``%``, or ``times``.
     """
 
     text: str
@@ -58,11 +64,12 @@ def _claims(study: Study, tables: Tables, decoding: str) -> Iterator[Claim]:
             if baseline == leading:
                 yield from _against_leading(arm, baseline, decoding, rows)
     if "drpo" in arms:
-        yield _above_floor(tables.results, "drpo", decoding)
+        yield _above_floor(tables.results, "drpo", decoding, "macro_f1")
     boxes = _rows(tables.comparison, decoding, "box_iou")
     for arm in [name for name in (leading, *DRPO_ARMS) if name in arms]:
         if (arm, "untrained", OVERALL) in boxes.index:
             yield _times_the_start(arm, decoding, boxes.loc[(arm, "untrained", OVERALL)])
+            yield _above_floor(tables.results, arm, decoding, "box_iou")
 
 
 def _rows(comparison: pd.DataFrame, decoding: str, metric: str) -> pd.DataFrame:
@@ -98,13 +105,13 @@ def _beats(text: str, decoding: str, row: pd.Series) -> Claim:
     return Claim(text, decoding, interval, "points", _verdict(interval))
 
 
-def _above_floor(results: pd.DataFrame, arm: str, decoding: str) -> Claim:
+def _above_floor(results: pd.DataFrame, arm: str, decoding: str, metric: str) -> Claim:
     chosen = results[
         (results["arm"] == arm) & (results["decoding"] == decoding) & (results["domain"] == OVERALL)
     ].pivot(index="seed", columns="metric", values="value")
-    interval = mean_interval((chosen["macro_f1"] - chosen["floor_all_options"]).to_numpy())
-    text = f"{arm} is above the floor of listing every option"
-    return Claim(text, decoding, interval, "points", _verdict(interval))
+    floor, text = _FLOORS[metric]
+    interval = mean_interval((chosen[metric] - chosen[floor]).to_numpy())
+    return Claim(f"{arm} {text}", decoding, interval, "points", _verdict(interval))
 
 
 def _interval(row: pd.Series, mean: str, low: str, high: str) -> Interval:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qoq_lib.data.assemble import load_assembly
+from qoq_lib.data.assemble import load_assembled, load_assembly
 from qoq_lib.domains import domain_order
 from qoq_lib.evaluation.study.config import Study, StudyError
+from qoq_lib.evaluation.study.constant_box import constant_box_iou
 from qoq_lib.evaluation.study.planning import DECODINGS, ArmRun, Start
 from qoq_lib.evaluation.study.running import BOX_METRICS, CURVE_FILE, METRICS
 
@@ -37,8 +38,8 @@ def results_table(study: Study, runs: Sequence[ArmRun]) -> pd.DataFrame:
     third of the domains with fewest training rows), ``common`` (of the others) or their
     difference. ``metric`` is one of ``METRICS`` or ``floor_constant`` and ``floor_all_options``,
     the macro-F1 of answers that look at nothing; in a study whose answers draw boxes also one of
-    ``BOX_METRICS``, means over the domains with lesions. ``n`` counts questions, for boxes those
-    with lesions.
+    ``BOX_METRICS`` or ``floor_constant_box`` (``constant_box``), means over the domains with
+    lesions. ``n`` counts questions, for boxes those with lesions.
 
     Raises:
         StudyError: no run is finished.
@@ -47,13 +48,35 @@ def results_table(study: Study, runs: Sequence[ArmRun]) -> pd.DataFrame:
     if not done:
         raise StudyError("No run of this study is finished: run it first.")
     rare = rare_domains(domain_rows([run.start for run in done]))
+    floors = _box_floors(study, done)
     records = []
     for run in done:
         for decoding in DECODINGS:
             scores = json.loads(run.scores(study.split, decoding).read_text(encoding="utf-8"))
+            add_box_floor(scores, floors.get(run.start.seed, {}))
             facts = {"arm": run.arm.name, "seed": run.start.seed, "decoding": decoding}
             records += [facts | record for record in score_records(scores, rare)]
     return pd.DataFrame(records)
+
+
+def _box_floors(study: Study, runs: Sequence[ArmRun]) -> dict[int, dict[str, float]]:
+    """By seed, IoU by domain of one box for all patients; empty where no boxes are drawn."""
+    if study.size().answer_style == "brief":
+        return {}
+    data = {run.start.seed: run.start.data for run in runs}
+    loaded = {seed: load_assembled(folder) for seed, folder in data.items()}
+    return {
+        seed: constant_box_iou(rows["train"], rows[study.split]) for seed, rows in loaded.items()
+    }
+
+
+def add_box_floor(scores: dict[str, Any], floor: Mapping[str, float]) -> None:
+    """Put ``floor_constant_box`` into a run's kept scores, beside the IoU of each domain."""
+    told = {domain: value for domain, value in floor.items() if domain in scores["domains"]}
+    for domain, value in told.items():
+        scores["domains"][domain]["floor_constant_box"] = value
+    if told:
+        scores["overall"]["floor_constant_box"] = float(np.mean(list(told.values())))
 
 
 def score_records(scores: Mapping[str, Any], rare: Sequence[str]) -> list[dict[str, Any]]:
@@ -88,7 +111,7 @@ def _mean(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _questions(part: Mapping[str, float], metric: str) -> int:
-    return int(part["lesions" if metric in BOX_METRICS else "n"])
+    return int(part["lesions" if metric in (*BOX_METRICS, "floor_constant_box") else "n"])
 
 
 def cost_table(study: Study, runs: Sequence[ArmRun]) -> pd.DataFrame:
