@@ -26,9 +26,15 @@ class QoQModel(Qwen2_5_VLModel):
     M-RoPE takes an ECG token for a text token (type 0 in ``mm_token_type_ids``): it stands one step
     after the token before it in time, height and width alike, so what follows an ECG stands
     ``out_tokens`` steps later, whatever else the row or its neighbours hold.
+
+    ``touch_all_encoders`` is for training: a batch without images or ECGs then runs their encoder
+    all the same, in its usual place, and adds zero times the result. Processes that share out the
+    weights (FSDP, ZeRO-3) or the gradients (DDP) wait for each other in every module; one whose
+    batch skipped an encoder, or took the two in another order, would hang them all.
     """
 
     config: QoQConfig
+    touch_all_encoders = False
 
     def __init__(self, config: QoQConfig) -> None:
         super().__init__(config)
@@ -65,16 +71,17 @@ class QoQModel(Qwen2_5_VLModel):
                 ECGs do not fit (``find_ecg_tokens``).
         """
         ecg_values, pixel_values = _none_if_empty(ecg_values), _none_if_empty(pixel_values)
-        if input_ids is not None and input_ids.shape[1] > 1:  # a decoding step brings no media
+        is_prompt = input_ids is not None and input_ids.shape[1] > 1
+        if input_ids is not None and is_prompt:  # a decoding step brings no media
             self._refuse_orphans(input_ids, "image", self.config.image_token_id, pixel_values)
             self._refuse_orphans(input_ids, "ECG", self.config.ecg_token_id, ecg_values)
-        if ecg_values is not None:
-            is_ecg = self.find_ecg_tokens(input_ids, ecg_values, ecg_counts)
+        touches = self.touch_all_encoders and is_prompt
+        if ecg_values is not None or touches:
             if inputs_embeds is None:
                 inputs_embeds = self.get_input_embeddings()(input_ids)
-            features = self.get_ecg_features(ecg_values).to(inputs_embeds)
-            # Rows are walked in order, and their counts agree: a scatter binds row to row.
-            inputs_embeds = inputs_embeds.masked_scatter(is_ecg.unsqueeze(-1), features)
+            inputs_embeds = self._place_ecgs(input_ids, inputs_embeds, ecg_values, ecg_counts)
+            if touches and pixel_values is None:
+                inputs_embeds = inputs_embeds + 0 * self._blank_image_features(inputs_embeds).sum()
         return super().forward(
             input_ids=input_ids,
             inputs_embeds=inputs_embeds,
@@ -82,6 +89,31 @@ class QoQModel(Qwen2_5_VLModel):
             image_grid_thw=_none_if_empty(image_grid_thw),
             **kwargs,
         )
+
+    def _place_ecgs(
+        self,
+        input_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor,
+        ecg_values: torch.Tensor | None,
+        ecg_counts: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The embeddings with each row's ECGs on its own placeholder tokens."""
+        if ecg_values is None:
+            ecg = self.config.ecg_config
+            blank = inputs_embeds.new_zeros(1, ecg.leads, ecg.samples)
+            return inputs_embeds + 0 * self.get_ecg_features(blank).sum()
+        is_ecg = self.find_ecg_tokens(input_ids, ecg_values, ecg_counts)
+        features = self.get_ecg_features(ecg_values).to(inputs_embeds)
+        # Rows are walked in order, and their counts agree: a scatter binds row to row.
+        return inputs_embeds.masked_scatter(is_ecg.unsqueeze(-1), features)
+
+    def _blank_image_features(self, like: torch.Tensor) -> torch.Tensor:
+        vision = self.config.vision_config
+        side = vision.spatial_merge_size
+        values = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        grid = torch.tensor([[1, side, side]], device=like.device)
+        pixels = like.new_zeros(side**2, values)
+        return self.get_image_features(pixels, grid).pooler_output[0]
 
     def _refuse_orphans(
         self, input_ids: torch.Tensor, medium: str, token_id: int, values: torch.Tensor | None

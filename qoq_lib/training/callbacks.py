@@ -20,7 +20,9 @@ class PlainProgress(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Start counting at the first step that is still to do."""
+        """Start counting at the first step that is still to do; one process tells of all."""
+        if not state.is_world_process_zero:
+            return
         self._ticks = progress(state.max_steps - state.global_step, f"{self.label} (steps)")
         next(self._ticks, None)
 

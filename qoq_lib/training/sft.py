@@ -16,6 +16,7 @@ from trl.trainer.utils import RepeatSampler
 from qoq_lib.data.prompts import AnswerStyle
 from qoq_lib.training.align import AnswerCollator, largest_box
 from qoq_lib.training.callbacks import PlainProgress
+from qoq_lib.training.sharing import backbone_of
 
 SHARED = (
     *("output_dir", "max_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "bf16"),
@@ -61,6 +62,7 @@ class AnswerTrainer(Trainer):
             ],
             callbacks=[PlainProgress("train")],
         )
+        backbone_of(self.model).touch_all_encoders = True
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:
         """TRL's order: its sampler, with each question once."""

@@ -17,6 +17,8 @@ import torch
 from torch.nn.functional import pad
 from trl.trainer.utils import split_tensor_dict
 
+from qoq_lib.training.sampling import keyed_sampling
+
 PER_IMAGE = ("pixel_values", "image_grid_thw")
 
 
@@ -101,7 +103,9 @@ def positions(backbone: Any, batch: Mapping[str, Any]) -> torch.Tensor:
 
 
 @torch.no_grad()
-def generate(model: Any, batch: Mapping[str, Any], copies: int, config: Any) -> torch.Tensor:
+def generate(
+    model: Any, batch: Mapping[str, Any], copies: int, config: Any, keys: torch.Tensor
+) -> torch.Tensor:
     """``copies`` sampled continuations of each prompt, prompt by prompt; one prefill a prompt.
 
     Args:
@@ -109,6 +113,7 @@ def generate(model: Any, batch: Mapping[str, Any], copies: int, config: Any) -> 
         batch: from ``collate``.
         copies: G, continuations of each prompt.
         config: transformers' ``GenerationConfig``.
+        keys: of the continuations, from ``rollout_keys``; same keys, same random numbers.
 
     Returns:
         Token ids, (prompts * G) x new tokens.
@@ -122,12 +127,14 @@ def generate(model: Any, batch: Mapping[str, Any], copies: int, config: Any) -> 
     ).past_key_values
     cache.batch_repeat_interleave(copies)
     ids = batch["input_ids"].repeat_interleave(copies, dim=0)
+    config, processors = keyed_sampling(config, keys)
     tokens = model.generate(
         input_ids=ids,
         attention_mask=batch["attention_mask"].repeat_interleave(copies, dim=0),
         position_ids=place.repeat_interleave(copies, dim=1),
         past_key_values=cache,
         generation_config=config,
+        logits_processor=processors,
     )
     return tokens[:, ids.shape[1] :]
 

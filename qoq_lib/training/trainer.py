@@ -22,6 +22,7 @@ from qoq_lib.training.checkpoints import read_seal, seal
 from qoq_lib.training.drpo import RECOMMENDED, DomainStatistics, DrpoConfig
 from qoq_lib.training.estimators import ESTIMATORS, NEED_GREEDY, Rewards
 from qoq_lib.training.rollouts import RolloutWriter
+from qoq_lib.training.sampling import rollout_keys
 from qoq_lib.training.sharing import (
     Prompt,
     SharedPrompts,
@@ -76,6 +77,7 @@ class DRPOTrainer(GRPOTrainer):
         args.beta = self.beta = beta
         if own_reference:
             self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
+        backbone_of(self.model).touch_all_encoders = True
         # A collective under a rank-dependent condition in TRL: ranks without images would hang.
         self.log_multimodal = False
         if estimator in NEED_GREEDY and args.use_vllm:
@@ -111,8 +113,15 @@ class DRPOTrainer(GRPOTrainer):
             gather_deepspeed3_params=self.args.ds3_gather_for_generation,
             generation_kwargs=self.generation_kwargs,
         ) as model:
-            tokens = generate(model, batch, copies, self.generation_config)
+            tokens = generate(model, batch, copies, self.generation_config, self._keys())
         return [until_end(row, self.eos_token_ids) for row in tokens.tolist()], None
+
+    def _keys(self) -> torch.Tensor:
+        """Of this process's rollouts: the same ones however many processes share the step."""
+        count = len(self._prompts)
+        first = self.accelerator.process_index * count
+        device = self.accelerator.device
+        return rollout_keys(self.args.seed, self.state.global_step, first, count, device)
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """As TRL's, without its shuffle.
