@@ -124,6 +124,17 @@ def from_base(
     return model
 
 
+def base_config(name: str) -> QoQConfig:
+    """The configuration of a base with the default ECG path; of a known one, without a download.
+
+    Raises:
+        LoadError: the base cannot be had, or is no Qwen2.5-VL.
+    """
+    if name in ARCHITECTURES:
+        return _published_config(name)
+    return _config_of(fetch(name, patterns=["config.json"]))
+
+
 def base_processor(
     name: str, revision: str | None = None, ecg_tokens: int = EcgConfig.out_tokens
 ) -> QoQProcessor:

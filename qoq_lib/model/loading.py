@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 import yaml
 from peft import PeftModel, get_peft_model_state_dict
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qoq_lib.data.prompts import AnswerStyle
 from qoq_lib.model.configuration_qoq import EcgConfig
@@ -23,8 +23,9 @@ from qoq_lib.model.files import (
 )
 from qoq_lib.model.from_base import base_processor
 from qoq_lib.model.modeling_qoq import QoQForConditionalGeneration
+from qoq_lib.model.pixels import limit_area
 from qoq_lib.model.processing_qoq import QoQProcessor
-from qoq_lib.model.tiny import tiny_model
+from qoq_lib.model.tiny import tiny_model, tiny_processor
 from qoq_lib.model.tuning import Part, Tuning, check_tuning
 from qoq_lib.runs import project_root
 
@@ -37,33 +38,51 @@ _UNFIT = (
 )
 
 
-class AlignmentPlan(BaseModel):
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class ImageArea(_Part):
+    """Smallest and largest area in pixels at which the model sees an image.
+
+    28 x 28 pixels are one token; a largest area under four times the smallest leaves images that
+    fit no size in between.
+    """
+
+    smallest: int = Field(ge=28 * 28)
+    largest: int
+
+    @model_validator(mode="after")
+    def _apart(self) -> "ImageArea":
+        if self.largest < 4 * self.smallest:
+            raise ValueError(f"largest must be at least 4 x smallest = {4 * self.smallest}")
+        return self
+
+
+class AlignmentPlan(_Part):
     """Steps, batch sizes and learning rate of notebook 02."""
 
-    model_config = ConfigDict(extra="forbid")
-    naming_steps: int
-    naming_batch: int
-    answering_steps: int
-    answering_batch: int
-    learning_rate: float
+    naming_steps: int = Field(ge=0)
+    naming_batch: int = Field(ge=1)
+    answering_steps: int = Field(ge=0)
+    answering_batch: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
 
 
-class TrainingPlan(BaseModel):
+class TrainingPlan(_Part):
     """Budget and learning rate of notebook 03; ``questions_per_step`` x ``rollouts`` a step."""
 
-    model_config = ConfigDict(extra="forbid")
-    steps: int
-    questions_per_step: int
-    rollouts: int
-    micro_batch: int
-    learning_rate: float
-    beta: float
+    steps: int = Field(ge=1)
+    questions_per_step: int = Field(ge=1)
+    rollouts: int = Field(ge=1)
+    micro_batch: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    beta: float = Field(ge=0)
 
 
-class ModelSize(BaseModel):
+class ModelSize(_Part):
     """Everything that ``model_size`` decides; see ``configs/model/tiny.yaml`` for the meaning."""
 
-    model_config = ConfigDict(extra="forbid")
     name: str
     base: str
     tuning: Tuning
@@ -71,7 +90,9 @@ class ModelSize(BaseModel):
     answer_style: AnswerStyle
     dtype: Literal["float32", "bfloat16"]
     needs_gpu: bool
-    max_completion_length: int | None
+    # Left out of a dump where the base decides: a study knows its runs by the dump's hash.
+    pixels: ImageArea | None = Field(default=None, exclude_if=lambda area: area is None)
+    max_completion_length: int | None = Field(ge=1)
     alignment: AlignmentPlan
     training: TrainingPlan
 
@@ -79,15 +100,27 @@ class ModelSize(BaseModel):
 def load_size(name: str) -> ModelSize:
     """Read ``configs/model/<name>.yaml``; ``LoadError`` for an unknown size or a wrong value."""
     values = read_config("model", name)
+    return read_size({"name": name, **values}, f"configs/model/{name}.yaml")
+
+
+def read_size(values: dict[str, Any], source: str) -> ModelSize:
+    """A size from its values; ``LoadError`` says what is wrong in ``source``."""
     try:
-        return ModelSize(name=name, **values)
+        return ModelSize(**values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
         given = "missing" if first["type"] == "missing" else repr(first["input"])
-        raise LoadError(
-            f"configs/model/{name}.yaml: {where} is {given}: {first['msg']}."
-        ) from error
+        raise LoadError(f"{source}: {where} is {given}: {first['msg']}.") from error
+
+
+def image_area(size: ModelSize) -> ImageArea:
+    """The size's image area, or that of its base's processor; ``LoadError`` if that is missing."""
+    if size.pixels is not None:
+        return size.pixels
+    processor = tiny_processor() if size.base == "tiny" else base_processor(size.base)
+    bounds = processor.image_processor.size
+    return ImageArea(smallest=bounds["shortest_edge"], largest=bounds["longest_edge"])
 
 
 def read_config(kind: str, name: str) -> dict[str, Any]:
@@ -127,10 +160,14 @@ def load_base(
     ``labels`` are the data's; only the tiny tokenizer is made for them.
     """
     if size.base == "tiny":
-        return tiny_model(seed, labels)
-    dtype = getattr(torch, size.dtype)
-    model = QoQForConditionalGeneration.from_base(size.base, dtype=dtype, seed=seed)
-    return model, base_processor(size.base)
+        model, processor = tiny_model(seed, labels, size.answer_style)
+    else:
+        dtype = getattr(torch, size.dtype)
+        model = QoQForConditionalGeneration.from_base(size.base, dtype=dtype, seed=seed)
+        processor = base_processor(size.base)
+    if size.pixels is not None:
+        limit_area(processor.image_processor, size.pixels.smallest, size.pixels.largest)
+    return model, processor
 
 
 def load_model(
@@ -138,6 +175,7 @@ def load_model(
     revision: str | None = None,
     *,
     quantization_config: Any = None,
+    pixels: ImageArea | None = None,
 ) -> tuple[QoQForConditionalGeneration, QoQProcessor]:
     """A QoQ checkpoint (folder or Hub id) and its processor, in evaluation mode.
 
@@ -147,6 +185,7 @@ def load_model(
         name_or_path: folder or Hub id.
         revision: branch, tag or commit of the Hub repository.
         quantization_config: as ``tuning.quantization`` gives it, for a model to train with QLoRA.
+        pixels: areas at which the processor shows images; ``None``: as saved with the checkpoint.
 
     Raises:
         LoadError: there is no such folder, or a file of it is missing, truncated or broken.
@@ -154,7 +193,7 @@ def load_model(
             ``TokenError`` tell why.
     """
     folder = fetch(str(name_or_path), revision)
-    processor = _read_processor(folder)
+    processor = load_processor(folder, pixels)
     if not (folder / ADAPTER_FILE).is_file():
         return _read_weights(folder, quantization_config), processor
     if quantization_config is not None:
@@ -165,14 +204,21 @@ def load_model(
     return _merged(folder, processor), processor
 
 
-def _read_processor(folder: Path) -> QoQProcessor:
+def load_processor(folder: Path, pixels: ImageArea | None = None) -> QoQProcessor:
+    """The processor in a checkpoint folder, showing images at ``pixels`` or as it was saved.
+
+    Raises ``LoadError`` where there is no readable one.
+    """
     try:
-        return QoQProcessor.from_pretrained(folder)
+        processor = QoQProcessor.from_pretrained(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LoadError(
             f"{folder} holds no readable QoQ processor: it is no complete QoQ checkpoint, so copy "
             "or download it again."
         ) from error
+    if pixels is not None:
+        limit_area(processor.image_processor, pixels.smallest, pixels.largest)
+    return processor
 
 
 def _read_weights(folder: Path, quantization_config: Any = None) -> QoQForConditionalGeneration:

@@ -33,6 +33,12 @@ class ImageSizeError(OneSentenceError, ValueError):
     """An image that has no size the model could see it at; the message says why."""
 
 
+def limit_area(image_processor: Any, smallest: int, largest: int) -> None:
+    """Set, in place, the areas in pixels between which the processor resizes every image."""
+    kind = type(image_processor.size)
+    image_processor.size = kind(shortest_edge=smallest, longest_edge=largest)
+
+
 def model_size(width: int, height: int, image_processor: Any) -> tuple[int, int]:
     """(width, height) in pixels of an image as the model sees it.
 

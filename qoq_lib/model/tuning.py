@@ -84,7 +84,8 @@ def prepare(model: Any, tuning: Tuning, trainable: Sequence[Part]) -> LoraConfig
     """Settle what training changes: exactly the ``trainable`` parts.
 
     Args:
-        model: a ``QoQForConditionalGeneration``; with ``full`` its other parts are frozen here.
+        model: a ``QoQForConditionalGeneration``; with ``full`` its other parts are frozen here, and
+            the named ones become float32: bfloat16 would round small updates away.
         tuning: ``full`` changes the weights; ``lora`` and ``qlora`` leave them and train adapters.
         trainable: names of parts.
 
@@ -100,6 +101,7 @@ def prepare(model: Any, tuning: Tuning, trainable: Sequence[Part]) -> LoraConfig
     if tuning == "full":
         for part, parameter in parameters_by_part(model):
             parameter.requires_grad_(part in trainable)
+            parameter.data = parameter.data.float() if part in trainable else parameter.data
         return None
     return LoraConfig(
         r=16,

@@ -28,7 +28,9 @@ class TrainingJob(BaseModel):
         method: advantages, loss and sampling of questions.
         reward: a key of ``rewards.PRESETS``.
         data: fingerprint of the assembled data; empty: unknown.
-        rollout: the engine that generates completions.
+        rollout: the engine that samples completions (``engines``).
+        rollout_server: address of the vLLM server of ``vllm_server``.
+        compile_decoding: whether transformers samples in a compiled static cache, on a GPU.
         backend: who provides the adapters.
         tracker: where else the log goes; it is always kept in the run folder.
         save_minutes: a checkpoint is written at least that often.
@@ -44,6 +46,8 @@ class TrainingJob(BaseModel):
     seed: int = 0
     data: str = ""
     rollout: Literal["transformers", "vllm", "vllm_server"] = "transformers"
+    rollout_server: str = "http://127.0.0.1:8000"
+    compile_decoding: bool = True
     backend: Backend = "peft"
     tracker: Literal["none", "tensorboard", "trackio"] = "none"
     save_minutes: float = Field(default=10.0, gt=0)

@@ -28,6 +28,7 @@ from qoq_lib.training.arguments import grpo_config
 from qoq_lib.training.callbacks import LogKeeper, PlainProgress, SaveEvery, StopOnSignal
 from qoq_lib.training.checkpoints import last_complete, remove_partial, save_checkpoint, step_of
 from qoq_lib.training.distributed import MODULE, run_processes
+from qoq_lib.training.engines import check_engine, loadable_by_vllm
 from qoq_lib.training.job import CONFIG_FILE, TrainingError, TrainingJob, load_job
 from qoq_lib.training.limits import limits_told
 from qoq_lib.training.log import LOG_FILE, read_log, step_log
@@ -39,6 +40,7 @@ from qoq_lib.training.sft import AnswerTrainer
 from qoq_lib.training.stages import answer_length
 from qoq_lib.training.trackers import add_tracker
 from qoq_lib.training.trainer import DRPOTrainer
+from qoq_lib.training.with_unsloth import UnslothDRPOTrainer, check_job, load_adapted
 
 
 def start(
@@ -50,8 +52,11 @@ def start(
 
     Raises:
         TrainingError: as ``train``, or one of several processes failed.
+        BackendError: as ``train``.
         SystemExit: as ``train``.
     """
+    check_engine(job.rollout, job.method.advantages, job.rollout_server)
+    check_job(job, rows)
     if reuse and is_over(job, run_folder):
         print(f"This training was ended before: {run_folder.name} holds its model.")
     elif job.processes == 1:
@@ -77,8 +82,10 @@ def train(job: TrainingJob, rows: Dataset, run_folder: Path) -> tuple[Any, Any, 
     Raises:
         TrainingError: the rollouts of a step cannot be shared out evenly, more or fewer processes
             run than the job was written for, or memory or disk do not suffice.
+        BackendError: the job's backend cannot train it here.
         SystemExit: SIGTERM came; everything is saved and the exit code is 0.
     """
+    check_job(job, rows)
     state = PartialState(cpu=not job.size.needs_gpu)
     if state.num_processes != job.processes:
         raise TrainingError(
@@ -153,30 +160,39 @@ def _claim(job: TrainingJob, run_folder: Path) -> None:
 def _trainer(job: TrainingJob, rows: Dataset, run_folder: Path) -> Trainer:
     """The trainer of the job's method, ready to train."""
     size, method, out = job.size, job.method, run_folder / "checkpoints" / "training"
-    model, processor = load_model(job.start, quantization_config=quantization(size.tuning))
+    kind: type[DRPOTrainer] = DRPOTrainer
+    if job.backend == "unsloth":
+        model, processor = load_adapted(job.start, size, derive_seed(job.seed, "training"))
+        kind, adapters = UnslothDRPOTrainer, None
+    else:
+        model, processor = load_model(
+            job.start, quantization_config=quantization(size.tuning), pixels=size.pixels
+        )
+        adapters = prepare(model, size.tuning, size.trainable)
     if method.sampling == "balanced":
         rows = balanced(rows, derive_seed(job.seed, "balance"))
     functions, weights = reward_functions(job.reward)
     length = answer_length(size, {"train": rows}, processor.tokenizer)
     args = grpo_config(job, weights, processor.tokenizer, out, length)
-    adapters = prepare(model, size.tuning, size.trainable)
     if method.advantages is None:
         views = [model_view(row, processor.image_processor) for row in rows]
         return AnswerTrainer(model, processor, views, size.answer_style, args, adapters)
     facts = {"model": size.base, "run_id": run_folder.name, "seed": job.seed}
-    return DRPOTrainer(
-        model=model,
-        args=args,
-        reward_funcs=functions,
-        train_dataset=question_dataset(rows, processor.image_processor, size.answer_style),
-        processing_class=processor,
-        peft_config=adapters,
-        estimator=method.advantages,
-        drpo=method.drpo_config,
-        attainable=partial(attainable, preset=job.reward),
-        rollouts=RolloutWriter(run_folder / "rollouts", facts),
-        callbacks=[PlainProgress("train")],
-    )
+    with loadable_by_vllm(job, model, run_folder):
+        return kind(
+            model=model,
+            args=args,
+            reward_funcs=functions,
+            train_dataset=question_dataset(rows, processor.image_processor, size.answer_style),
+            processing_class=processor,
+            peft_config=adapters,
+            estimator=method.advantages,
+            drpo=method.drpo_config,
+            attainable=partial(attainable, preset=job.reward),
+            rollouts=RolloutWriter(run_folder / "rollouts", facts),
+            compile_decoding=job.compile_decoding,
+            callbacks=[PlainProgress("train")],
+        )
 
 
 def _save(trainer: Trainer, folder: Path) -> None:

@@ -47,6 +47,12 @@ SCHEMA = pa.schema(
 )
 """The trace row of the package's design, with what DRPO made of it; missing is null."""
 
+TEXTS = (
+    *("source_record", "question", "options", "answers", "image_ref", "ecg_ref", "model"),
+    *("model_revision", "run_id", "completion", "reasoning", "final_answer", "boxes"),
+)
+"""Columns that say what was asked and answered, and where it came from."""
+
 
 class RolloutWriter:
     """Writes ``<folder>/step-00000123.parquet``; a repeated step replaces its file.
@@ -91,8 +97,11 @@ def said(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_rollouts(folder: Path) -> pd.DataFrame:
+def read_rollouts(folder: Path, *, texts: bool = True) -> pd.DataFrame:
     """All rollouts of a run, in order of step; a run still training gives those of its past steps.
+
+    Without ``texts`` the columns ``TEXTS`` stay on disk: who asks for scores alone need not have a
+    whole run's completions in memory.
 
     Raises ``RunError`` when there are none, or a file is damaged.
     """
@@ -102,12 +111,13 @@ def read_rollouts(folder: Path) -> pd.DataFrame:
             f"No rollouts in {folder}: run notebook 03 for this run first, with a method that "
             "samples (sft does not)."
         )
-    return pd.concat([_read_step(path) for path in files], ignore_index=True)
+    return pd.concat([_read_step(path, texts) for path in files], ignore_index=True)
 
 
-def _read_step(path: Path) -> pd.DataFrame:
+def _read_step(path: Path, texts: bool) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
+        held = pq.read_schema(path).names
+        return pd.read_parquet(path, columns=[name for name in held if texts or name not in TEXTS])
     except (OSError, ValueError) as error:
         raise RunError(f"Cannot read {path} ({error}): train this run again.") from error
 
