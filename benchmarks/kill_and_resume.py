@@ -9,6 +9,7 @@ bit. Exit code 1 where one differs.
 
 import argparse
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,6 @@ import tempfile
 import time
 from pathlib import Path
 
-READY = "train (steps)"  # begins the first line of progress
 WEIGHTS = Path("checkpoints", "trained", "model.safetensors")
 
 
@@ -51,46 +51,65 @@ def train(run: Path, steps: int) -> None:
     if not start.exists():
         save_checkpoint(*tiny_model(0), start)
     rows = make_phantom(200, seed=0).filter(lambda s: s == "train", input_columns="split")
-    train_job(TrainingJob(start=start, size=size, method=load_method("drpo")), rows, run)
+    method = load_method("drpo")
+    train_job(TrainingJob(start=start, size=size, method=method, save_minutes=0.05), rows, run)
 
 
 def compare(scratch: Path, options: argparse.Namespace) -> int:
     """Train once undisturbed, then once per kill; the number of kills that changed something."""
-    seconds = launch(scratch / "whole", options.steps, None)
-    print(f"left alone: {seconds:.1f} s of training")
+    launch(scratch / "whole", options.steps)
+    written = sorted(path.stat().st_mtime for path in scratch.glob("whole/rollouts/*.parquet"))
+    pace = (written[-1] - written[0]) / (options.steps - 1)
     rng, different = random.Random(options.seed), 0
     for number in range(options.kills):
-        run, moment = scratch / f"killed-{number}", rng.uniform(0, seconds)
-        launch(run, options.steps, moment)
+        run = scratch / f"killed-{number}"
+        step, later = kill(run, options.steps, pace, rng)
         found = sorted(path.name for path in run.glob("checkpoints/training/checkpoint-*"))
-        launch(run, options.steps, None)
+        launch(run, options.steps)
         same = outcome(run) == outcome(scratch / "whole")
         different += not same
-        print(f"killed after {moment:.1f} s, left {found}: {'same' if same else 'DIFFERENT'}")
+        print(
+            f"killed {later:.2f} s after the rollouts of step {step}, left {found}: "
+            f"{'same' if same else 'DIFFERENT'}",
+            flush=True,
+        )
     print(f"{options.kills - different} of {options.kills} runs identical after a kill")
     return int(different > 0)
 
 
-def launch(run: Path, steps: int, moment: float | None) -> float:
-    """Train in a process, killed ``moment`` seconds after its first step; seconds of training."""
+def kill(run: Path, steps: int, pace: float, rng: random.Random) -> tuple[int, float]:
+    """Kill a training up to ``pace`` s after a step's rollouts; the step, 0: none, and the seconds.
+
+    A training that was over before the kill is begun anew and killed earlier.
+    """
+    for most in range(steps, 0, -1):
+        step, later = rng.randrange(most), rng.uniform(0, pace)
+        shutil.rmtree(run, ignore_errors=True)
+        with started(run, steps) as child:
+            done = run / "rollouts" / f"step-{step:08d}.parquet" if step else run / "rollouts"
+            while not done.exists() and child.poll() is None:
+                time.sleep(0.01)
+            time.sleep(later)
+            child.kill()
+        if child.returncode == -signal.SIGKILL:
+            return step, later
+    raise RuntimeError("No training ran long enough to be killed: ask for more steps.")
+
+
+def launch(run: Path, steps: int) -> None:
+    """Train in a process of its own to the end."""
+    with started(run, steps) as child:
+        _, errors = child.communicate()
+    if child.returncode:
+        raise RuntimeError(f"A training stopped by itself: {errors[-2000:]}")
+
+
+def started(run: Path, steps: int) -> subprocess.Popen[str]:
+    """The process of a training into the folder ``run``."""
     run.mkdir(parents=True, exist_ok=True)
     call = [sys.executable, __file__, "--steps", str(steps), "--train", str(run)]
-    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        assert child.stdout and child.stderr
-        begin = time.monotonic()
-        for line in child.stdout:
-            if line.startswith(READY):
-                begin = time.monotonic()
-                break
-        try:
-            _, errors = child.communicate(timeout=moment)
-        except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-            return time.monotonic() - begin
-        if child.returncode:
-            raise RuntimeError(f"A training stopped by itself: {errors[-2000:]}")
-    return time.monotonic() - begin
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(call, stdout=quiet, stderr=subprocess.PIPE, text=True)
 
 
 def outcome(run: Path) -> tuple[bytes, str]:

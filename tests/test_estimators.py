@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from qoq_lib.training.drpo import PRESETS, Advantages, DomainStatistics, compute_advantages
-from qoq_lib.training.estimators import ESTIMATORS, NEED_GREEDY, Rewards
+from qoq_lib.training.estimators import ESTIMATORS, NEED_GREEDY, Rewards, of_rollouts
 
 NAMES = sorted(ESTIMATORS)
 MEAN_ZERO = [name for name in NAMES if name not in {"remax", "reinforce_pp", "gdpo"}]
@@ -134,3 +134,24 @@ def test_a_silent_function_is_left_out_of_the_total() -> None:
     components = np.array([[[1.0, np.nan], [np.nan, np.nan], [0.5, 1.0]]])
     total = Rewards(components, np.array([0.6, 0.4])).total
     assert total[0, [0, 2]] == pytest.approx([0.6, 0.7]) and np.isnan(total[0, 1])
+
+
+def test_a_list_of_rollouts_is_the_table_in_another_order() -> None:
+    table = np.array([[0.0, 0.5, 1.0], [0.2, 0.2, 0.9], [0.0, 0.0, 1.0]])
+    domains = {"a": "ct", "b": "ecg", "c": "ct"}
+    expected = estimate("drpo", rewards_of(table), list(domains.values())).advantages
+    order = np.random.default_rng(0).permutation(9)
+    questions = [list(domains)[place // 3] for place in order]
+    state = DomainStatistics(PRESETS["recommended"])
+    found = of_rollouts("drpo", table.reshape(-1)[order], questions, domains, state)
+    assert found[np.argsort(order)].reshape(3, 3) == close(expected)
+    assert state.counts == {"ct": 2, "ecg": 1}
+
+
+def test_groups_of_other_sizes_and_rollouts_of_no_question() -> None:
+    state = DomainStatistics(PRESETS["recommended"])
+    rewards, questions = np.array([0.0, 9.0, 1.0, 0.4]), ["a", "padding", "a", "b"]
+    found = of_rollouts("centred", rewards, questions, {"a": "ct", "b": "ct"}, state)
+    assert found == close([-0.5, 0.0, 0.5, 0.0])
+    with pytest.raises(ValueError, match="None of the batch's questions has a domain"):
+        of_rollouts("centred", rewards, questions, {}, state)

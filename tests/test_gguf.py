@@ -5,13 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from chats import ask, image, inputs_of
-from transformers import Qwen2_5_VLForConditionalGeneration
 
 from qoq_lib.publishing import gguf
 from qoq_lib.publishing.folders import ReleaseError
-from qoq_lib.publishing.gguf import find_converter, write_gguf, write_plain
+from qoq_lib.publishing.gguf import find_converter, write_gguf
 from qoq_lib.training.checkpoints import save_checkpoint
 
 # Stands where llama.cpp's converter does and takes the same options.
@@ -41,21 +38,6 @@ def converter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.write_text(CONVERTER)
     monkeypatch.setenv("LLAMA_CPP", str(path.parent))
     return path
-
-
-@pytest.mark.parametrize("shard_bytes", [2**40, 2**20])
-def test_stock_classes_give_the_same_logits_about_images_and_text(
-    checkpoint: Path, loud: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard_bytes: int
-) -> None:
-    monkeypatch.setattr(gguf, "_SHARD_BYTES", shard_bytes)
-    plain = write_plain(checkpoint, tmp_path / "plain")
-    model, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-        plain, output_loading_info=True
-    )
-    assert not any(report.values())
-    inputs = inputs_of(loud[1], [[image(), ask("What is it?")]])
-    with torch.no_grad():
-        assert torch.equal(model.eval()(**inputs).logits, loud[0](**inputs).logits)
 
 
 def test_text_and_vision_are_converted(checkpoint: Path, converter: Path, tmp_path: Path) -> None:

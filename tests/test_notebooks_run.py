@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,14 +13,13 @@ from pathlib import Path
 
 import foreign_process
 import numpy as np
-import psutil
 import pytest
 from hub_releases import contents, hub_environment
 from hub_server import HubServer
 
 from qoq_lib.model.loading import load_size
 from qoq_lib.publishing.release import write_release
-from qoq_lib.runs import project_root, read_result
+from qoq_lib.runs import RunError, project_root, read_result
 
 ROOT = project_root()
 SMALL = {
@@ -79,14 +79,6 @@ def wait_until(happened: Callable[[], bool], seconds: float, what: str) -> None:
     while not happened():
         assert time.monotonic() < end, f"{what} did not happen within {seconds} s"
         time.sleep(0.2)
-
-
-def has_ended(pid: int) -> bool:
-    """Whether the process is gone, or ended and was not collected."""
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
 
 
 @pytest.fixture(scope="module")
@@ -228,31 +220,39 @@ def test_an_unknown_parameter_stops_before_anything_slow(
     assert not (tmp_path / "tiny" / "data").exists()
 
 
-def test_training_stopped_by_sigterm_goes_on_from_its_checkpoint_and_says_so(
+def test_training_stopped_by_sigterm_exits_with_0_and_goes_on_where_it_was(
     chain: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "stopped"
     shutil.copytree(chain / "small" / "data", run / "data")
     shutil.copytree(chain / "small" / "checkpoints" / "aligned", run / "checkpoints" / "aligned")
     options = ("-p", "run_id", "stopped", "-p", "steps", "25")
+    call = command("03_drpo_train", tmp_path / "first.ipynb", *options)
+    call[call.index("papermill")] = "qoq_lib.runs.papermill"
     first = subprocess.Popen(
-        command("03_drpo_train", tmp_path / "first.ipynb", *options),
+        call,
         cwd=tmp_path,
         env=environment(tmp_path),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    saved = run / "checkpoints" / "training" / "checkpoint-5" / "trainer_state.json"
-    wait_until(saved.exists, 180, "the first checkpoint")
+    fifth = run / "rollouts" / "step-00000005.parquet"
+    wait_until(fifth.exists, 180, "the fifth step")
     first.send_signal(signal.SIGTERM)
-    assert first.wait(timeout=60) != 0
+    assert first.wait(timeout=60) == 0
+    stopped = re.search(
+        r"Stopped by SIGTERM at step (\d+) of 25; ", printed(tmp_path / "first.ipynb")
+    )
+    assert stopped
     stage = json.loads((run / "run.json").read_text())["stages"]["03_drpo_train"]
-    wait_until(lambda: has_ended(stage["pid"]), 60, "the end of the kernel")
+    assert stage["status"] == "interrupted"
+    with pytest.raises(RunError, match="SystemExit"):  # it is no result
+        read_result(tmp_path / "first.ipynb")
 
     again = execute("03_drpo_train", tmp_path / "second.ipynb", tmp_path, tmp_path, *options)
     assert again.returncode == 0, again.stderr[-3000:]
     said = printed(tmp_path / "second.ipynb")
-    assert "Resuming from checkpoint-" in said
+    assert f"Resuming from checkpoint-{stopped[1]}." in said
     assert "an earlier 03_drpo_train was interrupted" in said
     assert len(list((run / "rollouts").glob("step-*.parquet"))) == 25
     assert read_result(tmp_path / "second.ipynb")["metrics"]["steps"] == 25

@@ -21,7 +21,7 @@ from qoq_lib.training.rewards import (
     score,
     set_f1,
 )
-from qoq_lib.training.rollouts import SCHEMA, RolloutWriter, read_rollouts
+from qoq_lib.training.rollouts import SCHEMA, TEXTS, RolloutWriter, read_rollouts
 
 OPTIONS = ["a", "b", "c", "d", "e"]
 LESION, OTHER = [0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 40.0, 40.0]
@@ -236,6 +236,8 @@ def test_rollouts_are_read_in_order_of_step_and_replaced(tmp_path: Path) -> None
     assert table["reward"][0] == 0.75
     assert table["options"][0].tolist() == OPTIONS
     assert table["reward_length"].isna().all()
+    scores = read_rollouts(tmp_path / "rollouts", texts=False)
+    pd.testing.assert_frame_equal(scores, table.drop(columns=list(TEXTS)))
 
 
 def test_a_rollout_tells_run_source_reasoning_and_answer(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from qoq_lib.runs import (
     derive_seed,
     project_root,
     read_result,
+    resume_command,
     sha256_file,
     start_run,
     write_json_atomic,
@@ -49,6 +50,16 @@ if p.fail:
     raise ValueError("broken on purpose")
 while p.wait:
     time.sleep(0.1)
+"""
+SAVING = """\
+from qoq_lib.runs.signals import on_sigterm
+heard = []
+with on_sigterm(lambda: heard.append("SIGTERM")):
+    file = write_text_atomic(run.folder("predictions") / "a.txt", "a")
+    while not heard:
+        time.sleep(0.1)
+write_text_atomic(run.folder("predictions") / "saved.txt", "saved")
+raise SystemExit(0)
 """
 FINISH = 'run.finish({"reward": 0.61, "loss": float("nan")}, artefacts=[file])'
 
@@ -88,10 +99,10 @@ def namespace() -> Namespace:
     return build
 
 
-def command(source: Path, **parameters: str) -> list[str]:
+def command(source: Path, module: str = "papermill", **parameters: str) -> list[str]:
     flags = [part for name, value in parameters.items() for part in ("-p", name, value)]
     output = source.with_name("out.ipynb")
-    run = [sys.executable, "-m", "papermill", str(source), str(output), "--no-progress-bar"]
+    run = [sys.executable, "-m", module, str(source), str(output), "--no-progress-bar"]
     return [*run, "--log-output", "--autosave-cell-every", "1", *flags]
 
 
@@ -108,10 +119,12 @@ def stage_entry(runs: Path, run_id: str = "tiny") -> dict[str, Any]:
     return dict(content["stages"]["03_test"])
 
 
-def started_in_background(source: Path, runs: Path) -> tuple[subprocess.Popen[bytes], int]:
+def started_in_background(
+    source: Path, runs: Path, module: str = "papermill"
+) -> tuple[subprocess.Popen[bytes], int]:
     """A papermill run at work in its endless cell: the process and its kernel's pid."""
     process = subprocess.Popen(
-        command(source, wait="true"),
+        command(source, module, wait="true"),
         cwd=source.parent,
         stderr=subprocess.DEVNULL,
         # A shell's background job inherits SIGINT ignored; a person's Ctrl-C does not.
@@ -203,6 +216,30 @@ def test_a_stopped_run_is_interrupted_for_the_next_start(
     assert "Run 'tiny': an earlier 03_test was interrupted" in capsys.readouterr().out
     assert stage_entry(runs)["status"] == "running"
     run.finish({})
+
+
+@pytest.mark.parametrize("saves", [True, False])
+def test_sigterm_is_handed_to_the_notebook_and_ends_it_with_0_where_it_saves(
+    runs: Path, source: Path, namespace: Namespace, saves: bool
+) -> None:
+    if saves:
+        notebook = nbformat.read(source, as_version=4)
+        notebook.cells[2].source = BODY.split("file =")[0] + SAVING
+        nbformat.write(notebook, source)
+    process, kernel = started_in_background(source, runs, "qoq_lib.runs.papermill")
+    process.terminate()
+    code = process.wait(timeout=60)
+    wait_until_dead(kernel)
+    assert code == 0 if saves else code != 0
+    assert (runs / "tiny" / "predictions" / "saved.txt").exists() == saves
+    assert stage_entry(runs)["status"] == ("interrupted" if saves else "running")
+    with pytest.raises(RunError, match="failed with SystemExit" if saves else "did not run"):
+        read_result(source.with_name("out.ipynb"))
+    run = start_run("03_test", namespace())
+    assert run.was_cut_off
+    assert resume_command(run.path) == "papermill notebooks/03_test.ipynb out.ipynb -p run_id tiny"
+    run.finish({})
+    assert resume_command(run.path) is None
 
 
 def test_a_setup_cell_run_again_takes_over_its_own_stage(runs: Path, namespace: Namespace) -> None:

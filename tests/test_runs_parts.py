@@ -1,8 +1,11 @@
 """The parts a run is made of: atomic files, paths, seeds, environment and progress lines."""
 
+import itertools
 import json
 import subprocess
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -100,9 +103,27 @@ def test_headless_progress_is_a_few_plain_lines(
     assert lines[2].startswith("Reading: 1 done")
 
 
+def test_a_long_run_says_how_long_once_a_minute_and_a_resumed_one_counts_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
+    clock = itertools.count(0.0, 6.0)
+    timer = SimpleNamespace(monotonic=lambda: next(clock))
+    monkeypatch.setattr(import_module("qoq_lib.runs.progress"), "time", timer)
+    assert list(progress(2000, "Training", done=800, note=lambda: "reward 0.5")) == [
+        *range(800, 2000)
+    ]
+    lines = capsys.readouterr().out.splitlines()
+    assert 100 < len(lines) < 140  # of 1,200 steps in two hours
+    assert lines[0] == "Training: 801/2000 (40%), 6 s, 6 s each, about 1:59 h left, reward 0.5"
+    assert lines[-1] == "Training: 2000/2000 (100%), 2:00 h, 6 s each, reward 0.5"
+
+
 def test_a_watched_run_has_a_bar(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JPY_SESSION_NAME", "notebook.ipynb")
-    assert list(progress(3, "Training")) == [0, 1, 2]
-    assert "100%" in capsys.readouterr().err
+    assert list(progress(3, "Training", note=lambda: "reward 0.5")) == [0, 1, 2]
+    said = capsys.readouterr().err
+    assert "100%" in said and "reward 0.5" in said

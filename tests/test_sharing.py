@@ -7,19 +7,16 @@ import torch
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import GenerationConfig
 from trl.trainer.utils import selective_log_softmax
 
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.data.prompts import to_messages
 from qoq_lib.model.pixels import model_view
-from qoq_lib.training.sampling import rollout_keys
 from qoq_lib.training.sharing import (
     Layout,
     Prompt,
     SharedPrompts,
     collate,
-    generate,
     read_prompts,
 )
 
@@ -110,25 +107,6 @@ def test_a_rollout_is_blind_to_its_neighbours(tiny: Any, prompts: list[Prompt]) 
         before, after = (shared_logps(model, rows, ids) for ids in (completions, changed))
     torch.testing.assert_close(before[0], after[0], atol=0, rtol=0)
     assert not torch.equal(before[1], after[1])
-
-
-def test_greedy_continuations_equal_those_of_the_models_own_generate(
-    tiny: Any, prompts: list[Prompt]
-) -> None:
-    model, _ = tiny
-    batch = collate(prompts, CPU, 0)
-    config = GenerationConfig(max_new_tokens=8, do_sample=False, eos_token_id=1, pad_token_id=0)
-    alone = model.generate(**batch, generation_config=config)[:, batch["input_ids"].shape[1] :]
-    copied = generate(model, batch, 3, config, rollout_keys(0, 0, 0, 3 * len(alone), CPU))
-    assert torch.equal(copied, alone.repeat_interleave(3, dim=0)[:, : copied.shape[1]])
-
-
-def test_sampled_continuations_of_a_prompt_differ(tiny: Any, prompts: list[Prompt]) -> None:
-    model, _ = tiny
-    config = GenerationConfig(max_new_tokens=8, do_sample=True, top_k=0, pad_token_id=0)
-    torch.manual_seed(0)
-    rows = generate(model, collate(prompts[:1], CPU, 0), 4, config, rollout_keys(0, 0, 0, 4, CPU))
-    assert len({tuple(row) for row in rows.tolist()}) == 4
 
 
 @settings(max_examples=50, deadline=None)

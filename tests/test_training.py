@@ -160,7 +160,7 @@ def test_an_interrupted_training_resumes_from_its_checkpoint_and_says_so(
             raise KeyboardInterrupt
         write(writer, step, records)
 
-    job = TrainingJob(start=start, size=size, method=method)
+    job = TrainingJob(start=start, size=size, method=method, save_minutes=1e-9)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(RolloutWriter, "write", stop_at_three)
         train(job, rows, out)
@@ -172,5 +172,6 @@ def test_an_interrupted_training_resumes_from_its_checkpoint_and_says_so(
     assert log["step"].tolist() == read_log(out)["step"].tolist() == [1, 2, 3, 4]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(RolloutWriter, "write", stop_at_three)
-        train(job.model_copy(update={"size": small_size(steps=30)}), rows, out)
+        other = {"size": small_size(steps=30), "save_minutes": 60.0}
+        train(job.model_copy(update=other), rows, out)
     assert read_log(out).empty  # of a training that saved no checkpoint, not of the one before

@@ -28,7 +28,8 @@ class TrainingRun:
         run_id: name of the run folder.
         method: its file in ``configs/method``; the run's own name where no manifest tells.
         seed: the training's seed; ``None`` where no manifest tells.
-        rollouts: a row per sampled answer, with ``NEEDED`` and what its version wrote besides.
+        rollouts: a row per sampled answer, with ``NEEDED`` and what its version wrote besides, but
+            for the texts.
         log: a row per optimiser step that was saved; it may end before the rollouts, or be empty.
         status: running, completed, failed or interrupted; "unknown" where no manifest tells.
         settings: the other parameters of the training.
@@ -66,7 +67,7 @@ def read_training_run(folder: Path) -> TrainingRun:
             f"There is no run {folder.name!r} in {folder.parent}: the trained runs there are "
             f"{', '.join(known) or 'none'}."
         )
-    rollouts = read_rollouts(folder / "rollouts")
+    rollouts = read_rollouts(folder / "rollouts", texts=False)
     if missing := [name for name in NEEDED if name not in rollouts]:
         raise RunError(
             f"The rollouts of run {folder.name!r} lack the columns {', '.join(missing)}: another "

@@ -160,7 +160,7 @@ def load_base(
     ``labels`` are the data's; only the tiny tokenizer is made for them.
     """
     if size.base == "tiny":
-        model, processor = tiny_model(seed, labels)
+        model, processor = tiny_model(seed, labels, size.answer_style)
     else:
         dtype = getattr(torch, size.dtype)
         model = QoQForConditionalGeneration.from_base(size.base, dtype=dtype, seed=seed)
@@ -193,9 +193,7 @@ def load_model(
             ``TokenError`` tell why.
     """
     folder = fetch(str(name_or_path), revision)
-    processor = _read_processor(folder)
-    if pixels is not None:
-        limit_area(processor.image_processor, pixels.smallest, pixels.largest)
+    processor = load_processor(folder, pixels)
     if not (folder / ADAPTER_FILE).is_file():
         return _read_weights(folder, quantization_config), processor
     if quantization_config is not None:
@@ -206,14 +204,21 @@ def load_model(
     return _merged(folder, processor), processor
 
 
-def _read_processor(folder: Path) -> QoQProcessor:
+def load_processor(folder: Path, pixels: ImageArea | None = None) -> QoQProcessor:
+    """The processor in a checkpoint folder, showing images at ``pixels`` or as it was saved.
+
+    Raises ``LoadError`` where there is no readable one.
+    """
     try:
-        return QoQProcessor.from_pretrained(folder)
+        processor = QoQProcessor.from_pretrained(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LoadError(
             f"{folder} holds no readable QoQ processor: it is no complete QoQ checkpoint, so copy "
             "or download it again."
         ) from error
+    if pixels is not None:
+        limit_area(processor.image_processor, pixels.smallest, pixels.largest)
+    return processor
 
 
 def _read_weights(folder: Path, quantization_config: Any = None) -> QoQForConditionalGeneration:

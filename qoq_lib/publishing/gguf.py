@@ -6,27 +6,16 @@ clone of llama.cpp, named by the environment variable ``LLAMA_CPP`` (or its
 """
 
 import os
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-from safetensors.torch import save_file
-
-from qoq_lib.model.files import open_weights, read_json
+from qoq_lib.model.plain import write_plain
 from qoq_lib.publishing.folders import ReleaseError
-from qoq_lib.runs import write_json_atomic
 
 CONVERTER = "convert_hf_to_gguf.py"
-_NAMES = {r"^model\.visual\.": "visual.", r"^model\.language_model\.": "model."}
-"""Our names of weights, and those that Qwen2.5-VL was published with."""
-
-_ECG = ("model.ecg_encoder.", "model.ecg_projector.")
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-_SHARD_BYTES = 5 * 2**30
 
 
 def find_converter() -> Path | None:
@@ -63,53 +52,6 @@ def write_gguf(model_folder: Path, out: Path, name: str, converter: Path) -> tup
         _convert(converter, plain, text)
         _convert(converter, plain, vision, "--mmproj")
     return text, vision
-
-
-def write_plain(model_folder: Path, out: Path) -> Path:
-    """The model without its ECG path, as a folder that stock Qwen2.5-VL classes load."""
-    out.mkdir()
-    config = read_json(model_folder / "config.json")
-    kept = {name: value for name, value in config.items() if name not in ("ecg_config", "auto_map")}
-    kept |= {"model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditionalGeneration"]}
-    kept.pop("ecg_token_id")
-    write_json_atomic(out / "config.json", kept)
-    for name in _TOKENIZER:
-        shutil.copyfile(model_folder / name, out / name)
-    processor = read_json(model_folder / "processor_config.json")["image_processor"]
-    processor.pop("auto_map", None)
-    write_json_atomic(out / "preprocessor_config.json", processor)
-    _write_weights(model_folder, out)
-    return out
-
-
-def _write_weights(model_folder: Path, out: Path) -> None:
-    """In shards, so that no more than one of them is in memory."""
-    index: dict[str, str] = {}
-    waiting: dict[str, torch.Tensor] = {}
-    bytes_waiting = 0
-    for name, part in open_weights(model_folder).items():
-        if name.startswith(_ECG):
-            continue
-        waiting[_published(name)] = tensor = part[:]
-        bytes_waiting += tensor.numel() * tensor.element_size()
-        if bytes_waiting >= _SHARD_BYTES:
-            index |= _save(waiting, out, len(set(index.values())))
-            waiting, bytes_waiting = {}, 0
-    index |= _save(waiting, out, len(set(index.values())))
-    write_json_atomic(out / "model.safetensors.index.json", {"metadata": {}, "weight_map": index})
-
-
-def _save(tensors: dict[str, torch.Tensor], out: Path, number: int) -> dict[str, str]:
-    file = f"model-{number + 1:05d}.safetensors"
-    if tensors:
-        save_file(tensors, out / file, metadata={"format": "pt"})
-    return dict.fromkeys(tensors, file)
-
-
-def _published(name: str) -> str:
-    for ours, theirs in _NAMES.items():
-        name = re.sub(ours, theirs, name)
-    return name
 
 
 def _convert(converter: Path, plain: Path, target: Path, *options: str) -> None:

@@ -22,7 +22,7 @@ from qoq_lib.runs.files import (
 from qoq_lib.runs.parameters import Parameter, ParameterError, declared_parameters, read_parameters
 from qoq_lib.runs.progress import is_watched, progress
 from qoq_lib.runs.results import RESULT_MIME, read_result
-from qoq_lib.runs.run import Run, derive_seed, start_run
+from qoq_lib.runs.run import Run, derive_seed, resume_command, start_run
 
 __all__ = [
     "RESULT_MIME",
@@ -40,6 +40,7 @@ __all__ = [
     "read_parameters",
     "read_result",
     "replaced_folder",
+    "resume_command",
     "runs_root",
     "sha256_file",
     "start_run",

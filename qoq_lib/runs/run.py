@@ -32,10 +32,10 @@ def start_run(stage: str, namespace: Mapping[str, Any]) -> "Run":
     Nothing slow happens before the parameters are accepted.
 
     How a stage ends is always on record. ``finish`` marks it completed. A kernel that exits
-    without it marks it failed, or interrupted when the last thing raised was KeyboardInterrupt.
-    SIGTERM and SIGKILL keep their usual effect, with no handler of ours (IPython would swallow
-    the ``SystemExit`` of one): the process dies at once, its entry stays ``running`` under a dead
-    pid, and the next ``start_run`` turns that into interrupted and says so.
+    without it marks it failed, or interrupted when the last thing raised was KeyboardInterrupt or
+    SystemExit. SIGTERM and SIGKILL keep their usual effect, but where a stage saves its work first:
+    the process dies at once, its entry stays ``running`` under a dead pid, and the next
+    ``start_run`` turns that into interrupted and says so.
 
     Raises ``ParameterError``, or ``RunError`` when the run folder cannot be written or a live
     process is at the same stage of the same run.
@@ -55,7 +55,7 @@ def start_run(stage: str, namespace: Mapping[str, Any]) -> "Run":
     environment = Environment.collect()
     manifest.update(stage, {**asdict(environment), "seeds": _seed_everything(parameters.seed)})
     _show(environment)
-    if previous and previous["status"] != "completed":
+    if previous and run.was_cut_off:
         print(
             f"Run {run.run_id!r}: an earlier {stage} was {previous['status']} "
             f"(started {previous['started']})."
@@ -87,6 +87,11 @@ class Run:
         self._manifest = manifest
         self._pid = os.getpid()
         self._is_open = True
+
+    @property
+    def was_cut_off(self) -> bool:
+        """Whether an attempt at this stage came before and did not reach its end."""
+        return self.previous is not None and self.previous["status"] != "completed"
 
     def folder(self, name: str) -> Path:
         """The run's subfolder ``name`` (data, checkpoints, rollouts, ...), created if missing."""
@@ -152,8 +157,17 @@ class Run:
 
     def _end_unfinished(self) -> None:
         if self._is_open and os.getpid() == self._pid:  # a forked worker is not the run
-            stopped = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
+            last = getattr(sys, "last_value", None)
+            stopped = isinstance(last, KeyboardInterrupt | SystemExit)
             self._manifest.end(self.stage, "interrupted" if stopped else "failed", {})
+
+
+def resume_command(folder: Path) -> str | None:
+    """How to start again what this process has open in a run folder; ``None``: nothing is open."""
+    for path, stage in _open_runs:
+        if path == folder:
+            return f"papermill notebooks/{stage}.ipynb out.ipynb -p run_id {folder.name}"
+    return None
 
 
 def derive_seed(seed: int, name: str) -> int:

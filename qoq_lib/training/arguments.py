@@ -5,8 +5,8 @@ from typing import Any
 
 from trl import GRPOConfig
 
-from qoq_lib.model.processing_qoq import suppressed_token_ids
 from qoq_lib.runs import derive_seed
+from qoq_lib.training.engines import engine_options
 from qoq_lib.training.job import TrainingError, TrainingJob
 
 
@@ -32,22 +32,25 @@ def grpo_config(
         learning_rate=plan.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=5,
+        optim="adamw_torch_fused",  # this and the next two: TRL's defaults, which unsloth changes
+        weight_decay=0.0,
+        mask_truncated_completions=False,
         beta=plan.beta,
         max_completion_length=answer_length,
         reward_weights=weights,
-        generation_kwargs={"suppress_tokens": suppressed_token_ids(tokenizer)},
         bf16=size.dtype == "bfloat16",
         use_cpu=not size.needs_gpu,
         gradient_checkpointing=size.needs_gpu,
         dataloader_pin_memory=size.needs_gpu,
         logging_steps=1,
-        save_steps=max(plan.steps // 5, 1),
-        save_total_limit=2,
+        save_strategy="no",  # not by steps: SaveEvery says when
+        save_total_limit=2,  # so that the last complete one stays while the next is written
         report_to="none",
         disable_tqdm=True,
         seed=derive_seed(job.seed, "training"),
         data_seed=derive_seed(job.seed, "order"),
     )
+    values |= engine_options(job, tokenizer, answer_length)
     return GRPOConfig(**values | job.method.grpo)
 
 

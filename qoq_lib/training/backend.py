@@ -1,14 +1,18 @@
-"""Who provides the adapters: peft, or unsloth on a GPU.
+"""Who provides the adapters: peft, or unsloth on a GPU for questions with images and text.
 
 This module imports nothing heavy: unsloth patches transformers, peft and TRL while it is imported
 and has to come before all of them, so a notebook calls ``start_backend`` before its other imports.
+What it replaces in TRL's trainer, and what of ours survives, is ``with_unsloth``'s subject.
 """
 
 import sys
 from importlib import import_module
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from qoq_lib.runs import OneSentenceError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 Backend = Literal["peft", "unsloth"]
 PATCHED = ("transformers", "peft", "trl")
@@ -47,6 +51,23 @@ def start_backend(name: str) -> None:
             f"backend 'unsloth' cannot be imported ({reason}): install requirements/gpu.txt, or "
             "use backend 'peft'."
         ) from error
+
+
+def refuse_ecgs(backend: str, rows: "Dataset") -> None:
+    """Raise ``BackendError`` where unsloth is to train on assembled rows of which any holds an ECG.
+
+    Its loss hands the model the fields of images and video alone, so an ECG would be dropped there
+    without a word and the model trained to answer from the text around it.
+    """
+    if backend != "unsloth":
+        return
+    signals = rows.select_columns("ecg").with_format("arrow")
+    count = sum(len(part["ecg"]) - part["ecg"].null_count for part in signals.iter(1000))
+    if count:
+        raise BackendError(
+            f"backend 'unsloth' cannot train on ECGs, its loss would drop them, and {count:,} of "
+            f"the {len(rows):,} rows hold one: use backend 'peft', or assemble data without ECGs."
+        )
 
 
 def _gpu_is_visible() -> bool:

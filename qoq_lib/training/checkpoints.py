@@ -1,14 +1,18 @@
 """Checkpoints on disk: a model with its processor, and the states of a training under way."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
 from qoq_lib.model.files import ADAPTER_FILE, LoadError
-from qoq_lib.runs import runs_root, write_text_atomic
+from qoq_lib.runs import replaced_folder, runs_root, write_text_atomic
 from qoq_lib.runs.manifest import Manifest
 
 STATE_FILE = "drpo_state.json"
@@ -19,20 +23,14 @@ STAGES = {"trained": "03_drpo_train", "aligned": "02_align_modalities"}
 def save_checkpoint(
     model: Any, processor: Any, folder: Path, weights: Mapping[str, Any] | None = None
 ) -> None:
-    """Write model and processor under a temporary name, then rename the folder.
+    """Write model and processor under another name, then put them in the place of ``folder``.
 
     ``weights`` stand for the model's own, where each process holds a part of those.
     """
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed here
-    model.save_pretrained(part, state_dict=weights)
-    processor.save_pretrained(part)
-    if folder.exists():
-        folder.rename(retired := folder.with_name(folder.name + ".old"))
-        part.rename(folder)
-        shutil.rmtree(retired)
-    else:
-        part.rename(folder)
+    with replaced_folder(folder) as part:
+        shutil.rmtree(part, ignore_errors=True)  # of a run that was killed here
+        model.save_pretrained(part, state_dict=weights)
+        processor.save_pretrained(part)
 
 
 def find_checkpoint(name: str, model_size: str) -> str | None:
@@ -80,13 +78,40 @@ def _sizes(run: Path) -> set[str]:
     return {stages[name]["parameters"]["model_size"] for name in STAGES.values() if name in stages}
 
 
+class SealedCheckpoints:
+    """For ``transformers.Trainer``: a checkpoint counts once all processes have written theirs."""
+
+    accelerator: Any
+    args: Any
+    state: Any
+
+    def sealed_state(self) -> Mapping[str, Any]:
+        """What else a resumed training needs, as JSON can hold it."""
+        return {}
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            seal(Path(self.args.output_dir) / name, self.sealed_state())
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if self.args.device.type == "cpu":  # of several processes accelerate calls it cpu:0,
+            self.args._setup_devices = torch.device("cpu")  # and to that torch does not load
+        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+
+
 def seal(checkpoint: Path, state: Mapping[str, Any]) -> None:
-    """Write the advantage estimator's state, the last file of a checkpoint: it is complete now."""
+    """Write the last file of a checkpoint, once the others are on the disk: it is complete now."""
+    for file in filter(Path.is_file, checkpoint.rglob("*")):
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
     write_text_atomic(checkpoint / STATE_FILE, json.dumps(state))
 
 
 def read_seal(checkpoint: Path) -> dict[str, Any]:
-    """The estimator's state of a complete checkpoint."""
+    """The state that a complete checkpoint was sealed with."""
     state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text())
     return state
 
@@ -100,8 +125,17 @@ def last_complete(folder: Path) -> Path | None:
     found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r".*-\d+", path.name)]
     complete = [path for path in found if (path / STATE_FILE).exists()]
     for path in set(found) - set(complete):
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)  # another process may be at it
     return max(complete, key=step_of, default=None)
+
+
+def remove_partial(run_folder: Path) -> None:
+    """Remove what a run could not finish writing: checkpoints, models and rollouts."""
+    last_complete(run_folder / "checkpoints" / "training")
+    for path in run_folder.glob("checkpoints/*.partial"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in run_folder.glob("rollouts/.*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def step_of(checkpoint: Path) -> int:

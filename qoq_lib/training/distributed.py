@@ -13,22 +13,30 @@ from pathlib import Path
 
 from qoq_lib.runs import project_root
 from qoq_lib.runs.files import make_folder
+from qoq_lib.runs.signals import hand_down, on_sigterm
 from qoq_lib.training.job import CONFIG_FILE, TrainingError, TrainingJob
 
 MODULE = "qoq_lib.training.launch"
 LOG_NAME = "processes.txt"
 
 
-def run_processes(job: TrainingJob, run_folder: Path) -> None:
+def run_processes(job: TrainingJob, run_folder: Path) -> bool:
     """Train the job that ``config.yaml`` of the run folder holds, on the data in its ``data``.
 
     What the processes print appears here as it comes; what they write to the error stream goes to
-    ``logs/processes.txt`` of the run folder.
+    ``logs/processes.txt`` of the run folder. SIGTERM is handed to them, not to their starter, which
+    would give them half a minute. Returns ``False`` where it came: they may have stopped early.
 
     Raises:
         TrainingError: a process failed.
     """
     log = make_folder(run_folder / "logs") / LOG_NAME
+    told: list[int] = []
+
+    def tell() -> None:
+        told.append(process.pid)
+        hand_down(process.pid)
+
     place = {"PYTHONPATH": os.pathsep.join([str(project_root()), os.environ.get("PYTHONPATH", "")])}
     with (
         log.open("w", encoding="utf-8") as errors,
@@ -40,14 +48,16 @@ def run_processes(job: TrainingJob, run_folder: Path) -> None:
             stderr=errors,
             text=True,
         ) as process,
+        on_sigterm(tell),
     ):
         for line in process.stdout or ():
             print(line, end="", flush=True)
-    if process.returncode:
+    if process.returncode and not told:
         raise TrainingError(
             f"The training stopped in one of its {job.processes} processes ({_reason(log)}): see "
             f"{log}; the same run_id goes on from the last checkpoint."
         )
+    return not told
 
 
 def command(job: TrainingJob, config: Path) -> list[str]:

@@ -5,8 +5,9 @@ and importance sampling are TRL's, by configuration; advantages are made here, a
 of the trainer. Every estimator gives 0 to a rollout that no reward function could score.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -114,6 +115,47 @@ ESTIMATORS: dict[str, Estimator] = {
     for function in (drpo, grpo, centred, rloo, reinforce_pp, remax, gdpo, disco)
 }
 NEED_GREEDY = frozenset({"remax"})  # the trainer generates a greedy completion per question
+NEED_COMPONENTS = frozenset({"gdpo"})  # more than a total per rollout
+
+
+def of_rollouts(
+    name: str,
+    rewards: np.ndarray,
+    questions: Sequence[Hashable],
+    domains: Mapping[Any, str],
+    state: DomainStatistics,
+) -> np.ndarray:
+    """Advantages for trainers that hold a batch as a list of rollouts, in any order.
+
+    Args:
+        name: a key of ``ESTIMATORS`` that needs totals alone.
+        rewards: N, the total of each rollout; NaN marks one without a score.
+        questions: N, what tells the rollout's question from others in the batch.
+        domains: of the questions; rollouts of others are no part of the batch.
+        state: as for the estimator.
+
+    Returns:
+        N, 0 for rollouts that are no part of the batch.
+
+    Raises:
+        ValueError: no rollout belongs to a question with a domain.
+    """
+    places: dict[Hashable, list[int]] = {}
+    for place, question in enumerate(questions):
+        if question in domains:
+            places.setdefault(question, []).append(place)
+    if not places:
+        raise ValueError("None of the batch's questions has a domain: hand over the domains too.")
+    table = np.full((len(places), max(map(len, places.values()))), np.nan)
+    flat = np.zeros(len(rewards))
+    for row, of_question in zip(table, places.values(), strict=True):
+        row[: len(of_question)] = rewards[of_question]
+    made = ESTIMATORS[name](
+        Rewards(table[..., None], np.ones(1)), [domains[question] for question in places], state
+    )
+    for row, of_question in zip(made.advantages, places.values(), strict=True):
+        flat[of_question] = row[: len(of_question)]
+    return flat
 
 
 def _standard(values: np.ndarray, axis: int | None = None) -> np.ndarray:

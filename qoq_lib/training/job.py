@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -28,7 +28,9 @@ class TrainingJob(BaseModel):
         method: advantages, loss and sampling of questions.
         reward: a key of ``rewards.PRESETS``.
         data: fingerprint of the assembled data; empty: unknown.
-        rollout: the engine that generates completions.
+        rollout: the engine that samples completions (``engines``).
+        rollout_server: address of the vLLM server of ``vllm_server``.
+        compile_decoding: whether transformers samples in a compiled static cache, on a GPU.
         backend: who provides the adapters.
         tracker: where else the log goes; it is always kept in the run folder.
         save_minutes: a checkpoint is written at least that often.
@@ -44,6 +46,8 @@ class TrainingJob(BaseModel):
     seed: int = 0
     data: str = ""
     rollout: Literal["transformers", "vllm", "vllm_server"] = "transformers"
+    rollout_server: str = "http://127.0.0.1:8000"
+    compile_decoding: bool = True
     backend: Backend = "peft"
     tracker: Literal["none", "tensorboard", "trackio"] = "none"
     save_minutes: float = Field(default=10.0, gt=0)
@@ -57,13 +61,24 @@ class TrainingJob(BaseModel):
         return yaml.safe_dump(values, sort_keys=False)
 
     def is_kept_in(self, run_folder: Path) -> bool:
-        """Whether the last training of this run was this very one."""
+        """Whether the last training of this run was this very one, in whatever passes it ran."""
         path = run_folder / CONFIG_FILE
-        return path.is_file() and path.read_text(encoding="utf-8") == self.text(run_folder)
+        if not path.is_file():
+            return False
+        return _decisive(path.read_text(encoding="utf-8")) == _decisive(self.text(run_folder))
 
     def save(self, run_folder: Path) -> Path:
         """Write ``config.yaml`` into the run folder."""
         return write_text_atomic(run_folder / CONFIG_FILE, self.text(run_folder))
+
+
+def _decisive(text: str) -> Any:
+    """What of a job's YAML decides its outcome: not the memory it takes, nor who watches it."""
+    values = yaml.safe_load(text)
+    for name in ("tracker", "save_minutes"):
+        values.pop(name, None)
+    values["size"]["training"].pop("micro_batch", None)
+    return values
 
 
 def load_job(path: Path) -> TrainingJob:

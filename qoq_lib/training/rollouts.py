@@ -1,6 +1,5 @@
 """Every rollout of a run, kept in parquet as the run goes: one file per optimiser step."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qoq_lib.answers import read_answer, reasoning
-from qoq_lib.runs import RunError
+from qoq_lib.runs import RunError, write_bytes_atomic
 
 _TEXTS = pa.list_(pa.string())
 SCHEMA = pa.schema(
@@ -48,6 +47,12 @@ SCHEMA = pa.schema(
 )
 """The trace row of the package's design, with what DRPO made of it; missing is null."""
 
+TEXTS = (
+    *("source_record", "question", "options", "answers", "image_ref", "ecg_ref", "model"),
+    *("model_revision", "run_id", "completion", "reasoning", "final_answer", "boxes"),
+)
+"""Columns that say what was asked and answered, and where it came from."""
+
 
 class RolloutWriter:
     """Writes ``<folder>/step-00000123.parquet``; a repeated step replaces its file.
@@ -60,20 +65,19 @@ class RolloutWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write one step under a temporary name, then rename it.
+        """Write one step, whole or not at all; ``RunError`` when the disk refuses.
 
         What a completion says is read here. Columns that are not in ``SCHEMA`` are left out, but
         for rewards of further functions.
         """
-        target = self.folder / f"step-{step:08d}.parquet"
-        part = target.with_suffix(".part")
         schema = SCHEMA
         for name in rows[0] if rows else ():
             if name.startswith("reward_") and name not in SCHEMA.names:
                 schema = schema.append(pa.field(name, pa.float64()))
         told = [{**self.facts, **row, **said(row), "step": step} for row in rows]
-        pq.write_table(pa.Table.from_pylist(told, schema=schema), part)
-        os.replace(part, target)
+        pq.write_table(pa.Table.from_pylist(told, schema=schema), buffer := pa.BufferOutputStream())
+        file = self.folder / f"step-{step:08d}.parquet"
+        write_bytes_atomic(file, buffer.getvalue().to_pybytes())
 
     def drop_after(self, step: int) -> None:
         """Remove steps later than ``step``: a resumed run makes them again."""
@@ -93,8 +97,11 @@ def said(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_rollouts(folder: Path) -> pd.DataFrame:
+def read_rollouts(folder: Path, *, texts: bool = True) -> pd.DataFrame:
     """All rollouts of a run, in order of step; a run still training gives those of its past steps.
+
+    Without ``texts`` the columns ``TEXTS`` stay on disk: who asks for scores alone need not have a
+    whole run's completions in memory.
 
     Raises ``RunError`` when there are none, or a file is damaged.
     """
@@ -104,12 +111,13 @@ def read_rollouts(folder: Path) -> pd.DataFrame:
             f"No rollouts in {folder}: run notebook 03 for this run first, with a method that "
             "samples (sft does not)."
         )
-    return pd.concat([_read_step(path) for path in files], ignore_index=True)
+    return pd.concat([_read_step(path, texts) for path in files], ignore_index=True)
 
 
-def _read_step(path: Path) -> pd.DataFrame:
+def _read_step(path: Path, texts: bool) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
+        held = pq.read_schema(path).names
+        return pd.read_parquet(path, columns=[name for name in held if texts or name not in TEXTS])
     except (OSError, ValueError) as error:
         raise RunError(f"Cannot read {path} ({error}): train this run again.") from error
 

@@ -14,18 +14,19 @@ from trl import GRPOConfig
 from trl.trainer.utils import RepeatSampler
 
 from qoq_lib.data.prompts import AnswerStyle
-from qoq_lib.training.align import AnswerCollator
+from qoq_lib.training.align import AnswerCollator, largest_box
 from qoq_lib.training.callbacks import PlainProgress
+from qoq_lib.training.checkpoints import SealedCheckpoints
 from qoq_lib.training.sharing import backbone_of
 
 SHARED = (
     *("output_dir", "max_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "bf16"),
-    *("use_cpu", "gradient_checkpointing", "dataloader_pin_memory", "logging_steps", "save_steps"),
-    *("save_total_limit", "report_to", "disable_tqdm", "seed", "data_seed"),
+    *("use_cpu", "gradient_checkpointing", "dataloader_pin_memory", "logging_steps"),
+    *("save_strategy", "save_total_limit", "report_to", "disable_tqdm", "seed", "data_seed"),
 )
 
 
-class AnswerTrainer(Trainer):
+class AnswerTrainer(SealedCheckpoints, Trainer):
     """``transformers.Trainer`` that takes questions in the order of TRL's GRPO trainer.
 
     Args:
@@ -56,7 +57,10 @@ class AnswerTrainer(Trainer):
             ),
             data_collator=AnswerCollator(processor, style),
             processing_class=processor,
-            train_dataset=[{"row": view, "answers": view["answers"]} for view in views],
+            train_dataset=[
+                {"row": view, "answers": view["answers"], "box": largest_box(view)}
+                for view in views
+            ],
             callbacks=[PlainProgress("train")],
         )
         backbone_of(self.model).touch_all_encoders = True

@@ -2,10 +2,10 @@
 
 A group of G rollouts differs only behind the prompt, yet a plain batch reads images, ECGs and
 prompt tokens G times, in generation and again in the loss. Here generation copies the key-value
-cache of one prefill G times, and a log-probability pass lays a question's rollouts side by side
-behind one prompt, ``[prompt | rollout 1 | rollout 2 | ...]``, under a mask that hides them from
-each other; positions go on from the prompt's end in each of them. The numbers are those of separate
-rows up to rounding.
+cache of one prefill G times (``decoding``), and a log-probability pass lays a question's rollouts
+side by side behind one prompt, ``[prompt | rollout 1 | rollout 2 | ...]``, under a mask that hides
+them from each other; positions go on from the prompt's end in each of them. The numbers are those
+of separate rows up to rounding.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -16,8 +16,6 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 from trl.trainer.utils import split_tensor_dict
-
-from qoq_lib.training.sampling import keyed_sampling
 
 PER_IMAGE = ("pixel_values", "image_grid_thw")
 
@@ -74,14 +72,10 @@ def _read_prompt(processor: Any, conversation: list) -> Prompt:
 def collate(prompts: Sequence[Prompt], device: torch.device, pad_id: int) -> dict[str, Any]:
     """Left-padded inputs of the model for these prompts, on ``device``."""
     width = max(len(prompt.input_ids) for prompt in prompts)
-
-    def padded(rows: list[torch.Tensor], value: int) -> torch.Tensor:
-        return torch.stack([pad(row, (width - len(row), 0), value=value) for row in rows])
-
     batch = {
-        "input_ids": padded([prompt.input_ids for prompt in prompts], pad_id),
-        "attention_mask": padded([torch.ones_like(p.input_ids) for p in prompts], 0),
-        "mm_token_type_ids": padded([prompt.mm_token_type_ids for prompt in prompts], 0),
+        "input_ids": left_padded([prompt.input_ids for prompt in prompts], width, pad_id),
+        "attention_mask": left_padded([torch.ones_like(p.input_ids) for p in prompts], width, 0),
+        "mm_token_type_ids": left_padded([p.mm_token_type_ids for p in prompts], width, 0),
     }
     for name in (*PER_IMAGE, "ecg_values"):
         held = [prompt.media[name] for prompt in prompts if name in prompt.media]
@@ -92,6 +86,11 @@ def collate(prompts: Sequence[Prompt], device: torch.device, pad_id: int) -> dic
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
+def left_padded(rows: Sequence[torch.Tensor], width: int, value: int) -> torch.Tensor:
+    """Rows x ``width``, each row at the right end."""
+    return torch.stack([pad(row, (width - len(row), 0), value=value) for row in rows])
+
+
 def positions(backbone: Any, batch: Mapping[str, Any]) -> torch.Tensor:
     """M-RoPE positions of collated prompts, 3 x prompts x tokens."""
     return backbone.get_rope_index(
@@ -100,43 +99,6 @@ def positions(backbone: Any, batch: Mapping[str, Any]) -> torch.Tensor:
         image_grid_thw=batch.get("image_grid_thw"),
         attention_mask=batch["attention_mask"],
     )[0]
-
-
-@torch.no_grad()
-def generate(
-    model: Any, batch: Mapping[str, Any], copies: int, config: Any, keys: torch.Tensor
-) -> torch.Tensor:
-    """``copies`` sampled continuations of each prompt, prompt by prompt; one prefill a prompt.
-
-    Args:
-        model: the language model with its media towers, unwrapped.
-        batch: from ``collate``.
-        copies: G, continuations of each prompt.
-        config: transformers' ``GenerationConfig``.
-        keys: of the continuations, from ``rollout_keys``; same keys, same random numbers.
-
-    Returns:
-        Token ids, (prompts * G) x new tokens.
-    """
-    place = positions(backbone_of(model), batch)
-    head = dict(batch)
-    for name in ("input_ids", "attention_mask", "mm_token_type_ids"):
-        head[name] = batch[name][:, :-1]
-    cache = model(
-        **head, position_ids=place[..., :-1], use_cache=True, logits_to_keep=1
-    ).past_key_values
-    cache.batch_repeat_interleave(copies)
-    ids = batch["input_ids"].repeat_interleave(copies, dim=0)
-    config, processors = keyed_sampling(config, keys)
-    tokens = model.generate(
-        input_ids=ids,
-        attention_mask=batch["attention_mask"].repeat_interleave(copies, dim=0),
-        position_ids=place.repeat_interleave(copies, dim=1),
-        past_key_values=cache,
-        generation_config=config,
-        logits_processor=processors,
-    )
-    return tokens[:, ids.shape[1] :]
 
 
 class SharedPrompts:

@@ -6,7 +6,7 @@ and ECGs are read once for all its rollouts, in every forward pass; each rollout
 """
 
 import copy
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from peft import PeftModel
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
-from qoq_lib.training.checkpoints import read_seal, seal
+from qoq_lib.training.checkpoints import SealedCheckpoints, read_seal
 from qoq_lib.training.drpo import RECOMMENDED, DomainStatistics, DrpoConfig
+from qoq_lib.training.engines import Split, refuse_greedy, transformers_engine
 from qoq_lib.training.estimators import ESTIMATORS, NEED_GREEDY, Rewards
 from qoq_lib.training.rollouts import RolloutWriter
 from qoq_lib.training.sampling import rollout_keys
@@ -27,15 +27,16 @@ from qoq_lib.training.sharing import (
     Prompt,
     SharedPrompts,
     backbone_of,
-    collate,
-    generate,
     in_order,
     read_prompts,
     until_end,
 )
 
+# What TRL keeps of a batch's images; nothing where prompts are shared, which hold their own.
+IMAGE_FIELDS = ("pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids")
 
-class DRPOTrainer(GRPOTrainer):
+
+class DRPOTrainer(SealedCheckpoints, GRPOTrainer):
     """GRPO with the advantages of ``estimator``, a key of ``ESTIMATORS``; ``drpo`` configures it.
 
     ``attainable`` tells the highest reward that a row's rollouts can earn; without it all can earn
@@ -43,9 +44,12 @@ class DRPOTrainer(GRPOTrainer):
     ``domain``, ``dataset``, ``question``, ``options``, ``answers`` and ``boxes``;
     ``questions.question_dataset`` makes it.
 
+    On a GPU transformers decodes in a compiled static cache unless ``compile_decoding`` is off; a
+    sharded model is never compiled. With vLLM, transformers samples the questions with ECGs.
+
     Raises:
-        ValueError: the model's attention takes no mask, or ``estimator`` needs greedy completions
-            and vLLM generates.
+        ValueError: the model's attention takes no mask.
+        TrainingError: ``estimator`` needs greedy completions and vLLM generates.
     """
 
     _buffered_inputs: Any
@@ -60,6 +64,7 @@ class DRPOTrainer(GRPOTrainer):
         drpo: DrpoConfig = RECOMMENDED,
         attainable: Callable[[Mapping[str, Any]], float] | None = None,
         rollouts: RolloutWriter | None = None,
+        compile_decoding: bool = True,
         **kwargs: Any,
     ) -> None:
         if (attention := model.config._attn_implementation) != "sdpa":
@@ -73,6 +78,8 @@ class DRPOTrainer(GRPOTrainer):
         own_reference = args.beta != 0.0 and not adapted
         beta, args.beta = args.beta, 0.0 if own_reference else args.beta
         reference = copy.deepcopy(model) if own_reference else None
+        if args.use_vllm:
+            refuse_greedy(estimator)
         super().__init__(model=model, args=args, **kwargs)
         args.beta = self.beta = beta
         if own_reference:
@@ -80,8 +87,7 @@ class DRPOTrainer(GRPOTrainer):
         backbone_of(self.model).touch_all_encoders = True
         # A collective under a rank-dependent condition in TRL: ranks without images would hang.
         self.log_multimodal = False
-        if estimator in NEED_GREEDY and args.use_vllm:
-            raise ValueError(f"{estimator} needs greedy completions: set use_vllm to False.")
+        self.decoder = transformers_engine(self, self._tokenizer, compile_decoding)
         self.estimator = estimator
         self.statistics = DomainStatistics(drpo)
         self.attainable = attainable
@@ -98,23 +104,27 @@ class DRPOTrainer(GRPOTrainer):
     def _generate_single_turn(
         self, prompt_ids: list, images: Any, multimodal_fields: dict, num_generations: int, **_: Any
     ) -> tuple:
-        if self.use_vllm:
-            images = [prompt.images for prompt in self._prompts]
-            return super()._generate_single_turn(prompt_ids, images, {}, num_generations)
-        groups = [self._prompts[i] for i in range(0, len(self._prompts), num_generations)]
-        repeated = [prompt for prompt in groups for _ in range(num_generations)]
-        # A process may hold part of a question's rollouts; then each row is its own prompt.
-        copies = num_generations if repeated == self._prompts else 1
-        distinct = groups if repeated == self._prompts else self._prompts
-        batch = collate(distinct, self.accelerator.device, self._tokenizer.pad_token_id)
+        if not self.use_vllm:
+            return self._decode(range(len(self._prompts))), None
+        split = Split.of(self._prompts, num_generations)
+        mode = "train" if self.model.training else "eval"
+        self._metrics[mode]["rollout/transformers_share"].append(split.share)
+        here = self._decode([row or 0 for row in split.here]) if split.here else []
+        ids, shown = split.requests(self._prompts, [self._tokenizer.eos_token_id])
+        there = super()._generate_single_turn(ids, shown, {}, num_generations) if ids else ([], [])
+        return split.merged(here, *there)
+
+    def _decode(self, rows: Sequence[int]) -> list[list[int]]:
+        """One completion for each of these rows of the batch, by transformers."""
         with unwrap_model_for_generation(
             self.model_wrapped,
             self.accelerator,
             gather_deepspeed3_params=self.args.ds3_gather_for_generation,
             generation_kwargs=self.generation_kwargs,
         ) as model:
-            tokens = generate(model, batch, copies, self.generation_config, self._keys())
-        return [until_end(row, self.eos_token_ids) for row in tokens.tolist()], None
+            prompts, keys = [self._prompts[row] for row in rows], self._keys()[list(rows)]
+            tokens = self.decoder.generate(model, prompts, self.generation_config, keys)
+        return [until_end(row, self.eos_token_ids) for row in tokens.tolist()]
 
     def _keys(self) -> torch.Tensor:
         """Of this process's rollouts: the same ones however many processes share the step."""
@@ -184,6 +194,7 @@ class DRPOTrainer(GRPOTrainer):
                 mask,
                 output["completion_ids"].shape[1],
                 batch_size=self.args.per_device_train_batch_size,
+                **{name: output[name] for name in IMAGE_FIELDS if name in output},
             )[0]
         ratio = output["ref_per_token_logps"] - policy
         kl = ((ratio.exp() - ratio - 1) * output["completion_mask"]).sum(dim=1)
@@ -279,12 +290,9 @@ class DRPOTrainer(GRPOTrainer):
             )
         self.rollouts.write(step, records)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        folder = Path(self._get_output_dir(trial=trial))
-        if self.args.should_save:
-            name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            seal(folder / name, self.statistics.state_dict())
+    def sealed_state(self) -> Mapping[str, Any]:
+        """What of the advantage estimator a resumed training needs."""
+        return self.statistics.state_dict()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)

@@ -29,10 +29,10 @@ class Resampling:
     def __init__(self, patients: Iterable[str], resamples: int, seed: int) -> None:
         self.patients = pd.Index(sorted(set(patients)))
         count = len(self.patients)
-        drawn = np.random.default_rng(seed).multinomial(
-            count, np.full(count, 1 / count), size=resamples
-        )
-        self.counts = np.vstack([np.ones((1, count), np.uint16), drawn.astype(np.uint16)])
+        rng, alike = np.random.default_rng(seed), np.full(count, 1 / count)
+        self.counts = np.ones((1 + resamples, count), np.uint16)
+        for row in range(1, 1 + resamples):  # one by one: in 64 bits all of them are four times it
+            self.counts[row] = rng.multinomial(count, alike)
 
     def weights(self, patients: pd.Series) -> "Weights":
         """The weights of rows of these patients."""
