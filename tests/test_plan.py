@@ -155,7 +155,7 @@ def test_an_alignment_is_refused_with_its_own_settings() -> None:
         check_fits(plan, 24 * GIB)
 
 
-@pytest.mark.parametrize("gib, tuning", [(300, "full"), (48, "lora"), (40, "qlora"), (1, "qlora")])
+@pytest.mark.parametrize("gib, tuning", [(300, "full"), (64, "lora"), (40, "qlora"), (1, "qlora")])
 def test_the_first_tuning_that_fits_is_chosen(gib: int, tuning: str) -> None:
     assert choose_tuning(planned("7b"), gib * GIB) == tuning
 
