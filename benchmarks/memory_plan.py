@@ -159,7 +159,6 @@ def rollouts(model: Any, meter: Any, prompts: list[Any], copies: int, answer: in
             shape = (copies * len(prompts), layer.keys.shape[1], length, layer.keys.shape[3])
             keys = torch.zeros(shape, dtype=layer.keys.dtype, device=device)
             cache.update(keys, torch.zeros_like(keys), index)
-        del output, layer
         meter.reset()
         model(
             input_ids=torch.ones(copies * len(prompts), 1, dtype=torch.long, device=device),
@@ -204,7 +203,7 @@ def compare(name: str, device: str, shape: argparse.Namespace) -> pd.DataFrame:
     )
     needs = [
         weight_needs(counts, 1, "ddp", gather=False),
-        rollout_needs(config, load, 2),
+        rollout_needs(config, load, 2, kept=False),
         update_needs(config, load, 2, checkpointing=True),
     ]
     planned = [sum(part.get(m, 0) for need in needs for part in need.values()) for m in MOMENTS]

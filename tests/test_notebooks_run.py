@@ -207,10 +207,17 @@ def test_seven_billion_without_a_gpu_stops_in_one_sentence(tmp_path: Path) -> No
     assert not (tmp_path / "7b" / "data").exists()
 
 
-def test_an_unknown_parameter_stops_before_anything_slow(tmp_path: Path) -> None:
-    done = execute("03_drpo_train", tmp_path / "o.ipynb", tmp_path, tmp_path, "-p", "stepz", "3")
+@pytest.mark.parametrize(
+    "name, value, near",
+    [("stepz", "3", "steps"), ("overrides", "training.rolouts=2", "training.rollouts?")],
+)
+def test_an_unknown_parameter_stops_before_anything_slow(
+    tmp_path: Path, name: str, value: str, near: str
+) -> None:
+    done = execute("03_drpo_train", tmp_path / "o.ipynb", tmp_path, tmp_path, "-p", name, value)
     assert done.returncode != 0
-    assert "stepz" in done.stderr and "steps" in done.stderr
+    assert name in done.stderr and near in done.stderr
+    assert not (tmp_path / "tiny" / "data").exists()
 
 
 def test_training_stopped_by_sigterm_exits_with_0_and_goes_on_where_it_was(

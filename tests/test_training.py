@@ -115,6 +115,20 @@ def test_alignment_lowers_its_loss_and_reaches_the_ecg_path(rows: Dataset, tmp_p
     assert list(predictions["id"]) == list(rows["id"])
 
 
+def test_layers_computed_twice_to_save_memory_teach_the_same(rows: Dataset, tmp_path: Path) -> None:
+    plan = AlignmentPlan(
+        naming_steps=2, naming_batch=4, answering_steps=2, answering_batch=4, learning_rate=1e-3
+    )
+    weights = []
+    for checkpointing in (False, True):
+        model, processor = tiny_model(0)
+        taught: dict[str, Any] = {"style": "brief", "seed": 0, "out": tmp_path}
+        align(model, processor, rows, rows, plan, **taught, checkpointing=checkpointing)
+        assert not model.is_gradient_checkpointing
+        weights.append(torch.cat([weight.flatten() for weight in model.parameters()]))
+    assert torch.allclose(*weights, atol=1e-6)
+
+
 def test_only_the_answer_is_taught(rows: Dataset, tiny: Any) -> None:
     _, processor = tiny
     views = [dict(row) for row in rows]

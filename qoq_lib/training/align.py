@@ -216,6 +216,8 @@ def _train(
             disable_tqdm=True,
             remove_unused_columns=False,
             dataloader_pin_memory=False,
+            bf16=torch.cuda.is_available()
+            and any(weight.dtype == torch.bfloat16 for weight in module.parameters()),
             seed=seed,
         ),
         data_collator=collator,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qoq_lib.training.counting import Counts
+from qoq_lib.training.decoding import CACHE_STEP
 
 MOMENTS = ("reading", "decoding", "scoring", "backward")
 """When memory may peak: the prompts are read for the rollouts, the last token of all rollouts is
@@ -81,28 +82,33 @@ def _always(count: float) -> dict[str, float]:
     return dict.fromkeys(MOMENTS, float(count))
 
 
-def rollout_needs(config: Any, load: Load, number: int) -> Needs:
+def rollout_needs(config: Any, load: Load, number: int, *, kept: bool) -> Needs:
     """Memory of transformers' ``generate`` beside the weights; ``number`` is bytes per value.
 
-    The key-value cache holds 2 x L x key-value heads x head width values a token. Reading needs
-    10 I bytes a token (MLP: gate, up, their product and its copy for the adapter, in bfloat16), or
-    38 W bytes a patch and the patch itself while the vision tower turns queries and keys in
-    float32. A decoding step expands one layer's keys and values to all heads, 4 H bytes a token,
-    and sampling takes float32 logits, log-probabilities and 64-bit noise, 32 V bytes a row.
+    Keys and values take 2 x L x key-value heads x head width values a token, those of the prompts
+    beside those of the rollouts. The latter's stay between steps where the cache is ``kept``, a
+    static one of a multiple of ``CACHE_STEP`` tokens. Reading needs 10 I bytes a token (MLP: gate,
+    up, their product and its copy for the adapter, in bfloat16), or 38 W bytes a patch and the
+    patch itself while the vision tower turns queries and keys in float32. A decoding step expands
+    one layer's keys and values to all heads, 4 H bytes a token, and sampling takes float32 logits,
+    log-probabilities and 64-bit noise, 32 V bytes a row.
     """
     text, vision = config.text_config, config.vision_config
     heads = text.num_key_value_heads / text.num_attention_heads
     per_token = 2 * text.num_hidden_layers * heads * text.hidden_size * number
     tokens, patches = load.questions * load.prompt, load.questions * load.patches
-    length = load.rows * (load.prompt + load.answer)
+    length = load.prompt + load.answer
+    length = -(-length // CACHE_STEP) * CACHE_STEP if kept else length
+    cache = load.rows * length * per_token
     pixels = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
     layer = 5 * number * text.intermediate_size * tokens
     tower = (19 * number * vision.hidden_size + 4 * pixels) * patches
     return {
-        "KV cache": {"reading": tokens * per_token, "decoding": length * per_token},
+        "KV cache": _always(cache) if kept else {"decoding": cache},
+        "keys and values of prompts": dict.fromkeys(("reading", "decoding"), tokens * per_token),
         "activations": {
             "reading": max(layer, tower),
-            "decoding": 2 * number * text.hidden_size * length,
+            "decoding": 2 * number * text.hidden_size * load.rows * length,
         },
         "logits": {"decoding": 32 * load.rows * text.vocab_size},
     }

@@ -22,6 +22,7 @@ from qoq_lib.model.tuning import prepare
 from qoq_lib.runs import derive_seed
 from qoq_lib.training.align import align
 from qoq_lib.training.checkpoints import save_checkpoint
+from qoq_lib.training.fitting import plan_here
 
 PHANTOM_ROWS = 3000
 
@@ -100,9 +101,14 @@ def align_base(
 
 
 def ensure_aligned(data: DatasetDict, size: ModelSize, run_folder: Path, seed: int) -> Path:
-    """The folder of the aligned checkpoint, which is made when there is none."""
+    """The folder of the aligned checkpoint, which is made when there is none.
+
+    Raises:
+        TrainingError: it has to be made and does not fit the GPU.
+    """
     folder = run_folder / "checkpoints" / "aligned"
     if not (folder / "config.json").exists():
         print("No aligned checkpoint in this run: aligning the base model first (notebook 02).")
+        plan_here(size, tuning=size.tuning)
         align_base(data, size, run_folder, seed)
     return folder
