@@ -13,7 +13,7 @@ from qoq_lib.evaluation.study.claims import claims_of
 from qoq_lib.evaluation.study.comparing import Tables, comparison_table
 from qoq_lib.evaluation.study.config import Study
 from qoq_lib.evaluation.study.page import page_text, write_page
-from qoq_lib.evaluation.study.scoring import score_records
+from qoq_lib.evaluation.study.scoring import add_box_floor, score_records
 
 ARMS = ("untrained", "grpo", "drpo")
 DOMAINS = {"ct": 90.0, "mri": 30.0, "ecg": 5.0}
@@ -59,6 +59,26 @@ def made(drpo: float, noise: float = 0.01) -> tuple[Study, Tables]:
     return study, Tables(results, comparison, cost, curves, pd.Series(DOMAINS).sort_values())
 
 
+def with_boxes(study: Study, tables: Tables, after: float) -> Tables:
+    """The same with an IoU of about .02 before training and ``after`` behind it."""
+    rng, rows = np.random.default_rng(0), []
+    for arm, mean in zip(ARMS, (0.02, after, after), strict=True):
+        for seed in study.seeds:
+            part = {"n": 50, "lesions": 30, "pointing": 0.5}
+            part |= dict.fromkeys(("macro_f1", "exact_match", "invalid_rate"), 0.5)
+            part |= {"box_iou": mean + 0.0005 * rng.standard_normal()}
+            scores = {"overall": dict(part), "domains": {name: dict(part) for name in DOMAINS}}
+            add_box_floor(scores, {"ct": 0.1, "mri": 0.3})
+            facts = {"arm": arm, "seed": seed, "decoding": "greedy"}
+            rows += [facts | record for record in score_records(scores, rare=["ecg"])]
+    drawn = pd.DataFrame(rows).query("metric in ('box_iou', 'pointing', 'floor_constant_box')")
+    results = pd.concat([tables.results, drawn], ignore_index=True)
+    none = tables.comparison.loc[
+        [], ["decoding", "baseline", "arm", "domain", "metric", "patients_low", "patients_high"]
+    ]
+    return replace(tables, results=results, comparison=comparison_table(study, results, none))
+
+
 def section(text: str, heading: str) -> str:
     return text.split(f"## {heading}\n")[1].split("\n## ")[0]
 
@@ -82,6 +102,21 @@ def test_the_words_follow_the_numbers() -> None:
     assert "drpo gains 43 % or more" in section(small, "What did not hold")
     unclear = page_text(*made(drpo=0.41, noise=0.2))
     assert "drpo beats grpo (" in section(unclear, "What stays open")
+
+
+def test_a_study_with_boxes_says_how_many_times_the_start_they_overlap() -> None:
+    study, tables = made(drpo=0.7)
+    assert "IoU" not in page_text(study, tables)
+    text = page_text(study, with_boxes(study, tables, after=0.3))
+    held = section(text, "What held")
+    claim = next(line for line in held.splitlines() if "The mean IoU of drpo is 10 times" in line)
+    assert "(greedy answers): 1" in claim and "] times, n = 3." in claim
+    assert "| untrained | greedy | 0.020 [" in section(text, "IoU by arm")
+    assert "drpo has a higher IoU than one box per domain for all patients" in held
+    assert "reaches 0.200, mean over seeds" in section(text, "IoU by arm")
+    assert "over the 30 test questions with lesions" in section(text, "IoU by arm")
+    less = page_text(study, with_boxes(study, tables, after=0.1))
+    assert "The mean IoU of drpo is 10 times" in section(less, "What did not hold")
 
 
 def test_one_seed_leaves_every_claim_open() -> None:
@@ -117,6 +152,8 @@ def test_every_figure_of_a_study_is_drawn() -> None:
     ]
     assert len(plots.study_tail(tables.comparison, "grpo").axes) == 3
     by_domain = plots.study_domains(tables.results, tables.train_rows, list(ARMS)).axes[0]
+    with pytest.raises(plots.PlotError, match="no IoU"):
+        plots.study_domains(tables.results, tables.train_rows, list(ARMS), metric="box_iou")
     ticks = [label.get_text().splitlines()[0] for label in by_domain.get_yticklabels()]
     assert ticks == ["CT", "MRI", "ECG"]
     assert len(plots.study_curves(tables.curves, "grpo", window=1).axes) == 1

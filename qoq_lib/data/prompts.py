@@ -6,13 +6,13 @@ the final labels in ``\boxed{}``.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from qoq_lib.data.example import ecg_array
 from qoq_lib.domains import DOMAINS
 
-AnswerStyle = Literal["brief", "reasoning"]
+AnswerStyle = Literal["brief", "located", "reasoning"]
 Task = Literal["diagnosis", "perception", "grounding", "tissue", "length_of_stay", "mortality"]
 
 TASKS: dict[Task, str] = {
@@ -33,6 +33,7 @@ TASKS: dict[Task, str] = {
 
 ANSWER_FORMAT: dict[AnswerStyle, str] = {
     "brief": "Answer in \\boxed{}.",
+    "located": "Draw a box around the largest lesion, then answer in \\boxed{}.",
     "reasoning": (
         "First think it through between <think> and </think>. While thinking, list each region "
         "that matters for the diagnosis in a ```json block, as a list of objects with the keys "
@@ -41,6 +42,11 @@ ANSWER_FORMAT: dict[AnswerStyle, str] = {
     ),
 }
 
+COORDINATE_STEP = 7
+"""Pixels: ``located`` answers are taught with boxes whose coordinates are multiples of this."""
+
+REGION_START = '```json\n[{"bbox_2d": ['
+REGION_END = '], "label": "lesion"}]\n```\n'
 
 _SEXES = {"F": "female", "M": "male"}
 
@@ -81,6 +87,18 @@ def boxed(labels: list[str]) -> str:
     return f"\\boxed{{{', '.join(labels)}}}"
 
 
+def answer_text(labels: list[str], box: Sequence[float] | None, style: AnswerStyle) -> str:
+    r"""The answer as a model is taught to write it.
+
+    ``located`` puts ``box`` ``[x1, y1, x2, y2]`` (model pixels; multiples of ``COORDINATE_STEP``)
+    in a fenced JSON list before the final answer; ``None`` gives no block.
+    """
+    if style != "located" or box is None:
+        return boxed(labels)
+    corners = ", ".join(f"{value:.0f}" for value in box)
+    return f"{REGION_START}{corners}{REGION_END}{boxed(labels)}"
+
+
 def with_options(stem: str, options: list[str]) -> str:
     """A question with the options that it is to be answered from."""
     return f"{stem}\nOptions: {'; '.join(options)}"
@@ -100,4 +118,4 @@ def to_messages(row: Mapping[str, Any], style: AnswerStyle) -> list[dict[str, An
 def one_turn(content: list[dict[str, Any]], style: AnswerStyle) -> list[dict[str, Any]]:
     """A chat of one user turn with these parts, after the system turn where the style has one."""
     user = {"role": "user", "content": content}
-    return [user] if style == "brief" else [SYSTEM_TURN, user]
+    return [SYSTEM_TURN, user] if style == "reasoning" else [user]

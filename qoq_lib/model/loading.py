@@ -160,7 +160,7 @@ def load_base(
     ``labels`` are the data's; only the tiny tokenizer is made for them.
     """
     if size.base == "tiny":
-        model, processor = tiny_model(seed, labels)
+        model, processor = tiny_model(seed, labels, size.answer_style)
     else:
         dtype = getattr(torch, size.dtype)
         model = QoQForConditionalGeneration.from_base(size.base, dtype=dtype, seed=seed)

@@ -11,7 +11,13 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from qoq_lib.data.phantom import sentences, words
-from qoq_lib.data.prompts import ANSWER_FORMAT
+from qoq_lib.data.prompts import (
+    ANSWER_FORMAT,
+    COORDINATE_STEP,
+    REGION_END,
+    REGION_START,
+    AnswerStyle,
+)
 from qoq_lib.domains import DOMAIN_NAMES, DOMAINS
 
 from .configuration_qoq import EcgConfig, QoQConfig
@@ -33,13 +39,14 @@ WIDTH = 128
 
 
 def tiny_model(
-    seed: int = 0, labels: Iterable[str] = ()
+    seed: int = 0, labels: Iterable[str] = (), style: AnswerStyle = "brief"
 ) -> tuple[QoQForConditionalGeneration, QoQProcessor]:
     """Random weights, all three modalities, float32 on the CPU; same arguments, same bytes.
 
     ``labels`` become one token each, as the phantom's are: so small a model cannot learn to spell.
+    Nor can it count: for the style ``located`` each corner of a box is one token, too.
     """
-    processor = tiny_processor(labels)
+    processor = tiny_processor(labels, style)
     with seeded(seed):
         model = QoQForConditionalGeneration(_config(processor.tokenizer)).eval()
     generation = model.generation_config
@@ -49,7 +56,7 @@ def tiny_model(
     return model, processor
 
 
-def tiny_processor(labels: Iterable[str] = ()) -> QoQProcessor:
+def tiny_processor(labels: Iterable[str] = (), style: AnswerStyle = "brief") -> QoQProcessor:
     """Images of 56 px a side or near it, byte-level BPE trained on the package's own prompts.
 
     The bounds lie apart so that an image that is not square has a size between them: with equal
@@ -59,11 +66,11 @@ def tiny_processor(labels: Iterable[str] = ()) -> QoQProcessor:
         image_processor=image_processor_class()(
             size={"shortest_edge": PATCH**2, "longest_edge": IMAGE_SIDE * (IMAGE_SIDE + PATCH)}
         ),
-        tokenizer=_tokenizer(labels),
+        tokenizer=_tokenizer(labels, style),
     )
 
 
-def _tokenizer(labels: Iterable[str]) -> PreTrainedTokenizerFast:
+def _tokenizer(labels: Iterable[str], style: AnswerStyle) -> PreTrainedTokenizerFast:
     special = ["<|endoftext|>", "<|im_end|>", *UNSAMPLED_TOKENS]
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -89,7 +96,21 @@ def _tokenizer(labels: Iterable[str]) -> PreTrainedTokenizerFast:
     names = dict.fromkeys([*words(), *sorted(labels)])
     whole = [AddedToken(name, lstrip=True, single_word=True, normalized=False) for name in names]
     tokenizer.add_tokens(marks + whole)
+    if style == "located":
+        tokenizer.add_tokens([AddedToken(text, normalized=False) for text in _box_fragments()])
     return tokenizer
+
+
+def _box_fragments() -> list[str]:
+    """The request for boxes, and what they are written with: a token per corner.
+
+    The second corner takes the end of the block along. A corner follows the other at once, so that
+    a small model sees what makes a box valid.
+    """
+    side = range(0, IMAGE_SIDE + PATCH + 1, COORDINATE_STEP)
+    corners = [f"{x}, {y}" for x in side for y in side]
+    first, second = ([corner + end for corner in corners] for end in (", ", REGION_END))
+    return [ANSWER_FORMAT["located"], REGION_START, *first, *second]
 
 
 def _corpus() -> list[str]:
@@ -100,7 +121,8 @@ def _corpus() -> list[str]:
     ]
     digits = [f'[{{"bbox_2d": [{n}, {n + 1}], "label": ""}}]' for n in range(0, 112, 7)]
     reports = [f"Report: {text}\n" for text in sentences()]
-    chat = ["user\n", "assistant\n", "Woman of 56, Man of 72,", *ANSWER_FORMAT.values()]
+    formats = [ANSWER_FORMAT["brief"], ANSWER_FORMAT["reasoning"]]
+    chat = ["user\n", "assistant\n", "Woman of 56, Man of 72,", *formats]
     return [*stems * 4, *reports * 4, *digits, *chat * 20]
 
 

@@ -13,6 +13,7 @@ from datasets import Features
 from qoq_lib.data.prompts import AnswerStyle
 from qoq_lib.evaluation.report import MODELS
 from qoq_lib.model.loading import load_size
+from qoq_lib.model.overrides import override
 from qoq_lib.publishing.folders import ReleaseError
 from qoq_lib.publishing.policy import dataset_counts, total
 from qoq_lib.publishing.trace_rows import NEEDED, as_features, sample_features
@@ -113,7 +114,7 @@ def read_source(folder: Path) -> TraceSource:
         counts=counts,
         rewards=(*REWARDS, *more),
         columns=columns,
-        style=load_size(given.get("model_size", "tiny")).answer_style,
+        style=style_asked(given),
         seed=given.get("seed"),
     )
 
@@ -124,6 +125,12 @@ def _parameters(folder: Path) -> Mapping[str, Any]:
     asked = [stages[name] for name in ("03_drpo_train", "02_align_modalities") if name in stages]
     parameters: Mapping[str, Any] = asked[0]["parameters"] if asked else {}
     return parameters
+
+
+def style_asked(parameters: Mapping[str, Any]) -> AnswerStyle:
+    """The answer style of a stage that was run with these parameters."""
+    size = parameters.get("model_size", "tiny")
+    return override(load_size(size), parameters.get("overrides", "")).answer_style
 
 
 def _ids(paths: list[Path]) -> set[str]:

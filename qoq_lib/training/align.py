@@ -5,11 +5,13 @@ have no reward variance left; trained on noise alone the policy collapses to one
 ``naming`` (media tokens near the words for them) the model is trained on perception questions with
 true labels, balanced over domains, and on diagnosis questions whose labels are true a quarter of
 the time and drawn from the options otherwise: it sees, knows the format, and is mostly undecided.
+Where answers come with a box, no example says where a lesion lies: boxes are small and anywhere.
 """
 
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from qoq_lib.data.prompts import AnswerStyle, boxed, to_messages
+from qoq_lib.data.prompts import COORDINATE_STEP, AnswerStyle, answer_text, to_messages
 from qoq_lib.model.loading import AlignmentPlan
 from qoq_lib.model.pixels import model_view
 from qoq_lib.training.callbacks import PlainProgress
@@ -31,7 +33,7 @@ IGNORED = -100  # label id that the loss leaves out
 
 
 class AlignmentMix(TorchDataset):
-    """Example i is a function of (seed, i) alone: a chat's row and the answer to teach.
+    """Example i is a function of (seed, i) alone: a chat's row, the labels and the box to teach.
 
     Args:
         perception: rows whose question is what can be seen, their answers true.
@@ -55,13 +57,49 @@ class AlignmentMix(TorchDataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         rng = random.Random(f"{self.seed}/{index}")
+        row, answers = self._said(rng)
+        return {"row": row, "answers": answers, "box": anywhere(row, rng)}
+
+    def _said(self, rng: random.Random) -> tuple[Mapping[str, Any], list[str]]:
         if rng.random() < PERCEPTION_SHARE:
             row = rng.choice(self.perception[rng.choice(sorted(self.perception))])
-            return {"row": row, "answers": row["answers"]}
+            return row, row["answers"]
         row = rng.choice(self.diagnosis)
         if rng.random() < TRUE_LABEL_SHARE:
-            return {"row": row, "answers": row["answers"]}
-        return {"row": row, "answers": [rng.choice(row["options"])]}
+            return row, row["answers"]
+        return row, [rng.choice(row["options"])]
+
+
+def anywhere(row: Mapping[str, Any], rng: random.Random) -> list[int] | None:
+    """A box that says nothing of where the lesions lie; a row without lesions has none.
+
+    ``[x1, y1, x2, y2]``, one step of ``COORDINATE_STEP`` wide and high, its place drawn evenly from
+    the multiples of it. ``row`` as ``model_view`` gives it.
+    """
+    if not row["boxes"]:
+        return None
+    width, height = (side // COORDINATE_STEP for side in row["images"][0].size)
+    x, y = rng.randrange(width), rng.randrange(height)
+    return [value * COORDINATE_STEP for value in (x, y, x + 1, y + 1)]
+
+
+def largest_box(row: Mapping[str, Any]) -> list[int] | None:
+    """The true box of the row's largest lesion, to the nearest multiples of ``COORDINATE_STEP``.
+
+    ``row`` as ``model_view`` gives it; ``None`` for one without lesions.
+    """
+    if not row["boxes"]:
+        return None
+    left, top, right, bottom = max(row["boxes"], key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
+    (x1, x2), (y1, y2) = _on_grid(left, right), _on_grid(top, bottom)
+    return [x1, y1, x2, y2]
+
+
+def _on_grid(low: float, high: float) -> tuple[int, int]:
+    first, last = (round(value / COORDINATE_STEP) for value in (low, high))
+    if first == last:
+        first, last = floor(low / COORDINATE_STEP), ceil(high / COORDINATE_STEP)
+    return first * COORDINATE_STEP, last * COORDINATE_STEP
 
 
 class AnswerCollator:
@@ -71,8 +109,12 @@ class AnswerCollator:
         self.processor, self.style = processor, style
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """``examples`` as ``AlignmentMix`` gives them; rows are ``model_view``s."""
-        texts = [boxed(example["answers"]) for example in examples]
+        """``examples`` as ``AlignmentMix`` gives them: ``row`` (a ``model_view``), ``answers``,
+        ``box``.
+        """
+        texts = [
+            answer_text(example["answers"], example["box"], self.style) for example in examples
+        ]
         chats = [
             [*to_messages(example["row"], self.style), {"role": "assistant", "content": text}]
             for example, text in zip(examples, texts, strict=True)

@@ -1,10 +1,13 @@
 """Rewards of one completion: accuracy (set F1), region overlap (IoU), format and length.
 
 Components lie in 0..1. The weights of ``paper`` are section 3.4 of arXiv 2506.00711; those of
-``released`` are the constants of its public reward file. The components themselves differ from both
-on purpose: one answer reader shared with evaluation, boxes matched one to one with lesions (the
-paper takes the best box, the released code the mean), and nothing to gain from naming more labels
-than apply, from spraying boxes or from white space.
+``released`` are the constants of its public reward file. ``boxes`` is for a policy that has yet
+to learn where lesions lie: most weight on IoU, and on the format little more than keeps a list of
+all labels from paying, since a malformed box must not lose more than a good one earns, or the
+policy stops drawing any. The components themselves differ from both sources on purpose: one answer
+reader shared with evaluation, boxes matched one to one with lesions (the paper takes the best box,
+the released code the mean), and nothing to gain from naming more labels than apply, from spraying
+boxes or from white space.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +51,7 @@ class RewardWeights:
 
 PRESETS: dict[str, RewardWeights] = {
     "paper": RewardWeights(accuracy=0.6, iou=0.2, format=0.2, length=0.0),
+    "boxes": RewardWeights(accuracy=0.2, iou=0.75, format=0.05, length=0.0),
     "released": RewardWeights(accuracy=0.5, iou=0.3, format=0.1, length=0.1),
 }
 
@@ -158,7 +162,7 @@ def format_score(text: str, answer: Answer, row: Row) -> float:
 
     The labels are counted because F1 alone pays for naming many: of K options with one right, all
     of them score 2 / (K + 1) where a blind guess scores 1 / K on average. That gain is less than
-    the weight of this component under either preset.
+    the weight of this component under every preset.
     """
     labels, regions = len(answer.labels), len(answer.boxes)
     counted = labels <= len(set(row["answers"]))

@@ -14,7 +14,7 @@ from trl import GRPOConfig
 from trl.trainer.utils import RepeatSampler
 
 from qoq_lib.data.prompts import AnswerStyle
-from qoq_lib.training.align import AnswerCollator
+from qoq_lib.training.align import AnswerCollator, largest_box
 from qoq_lib.training.callbacks import PlainProgress
 from qoq_lib.training.checkpoints import SealedCheckpoints
 from qoq_lib.training.sharing import backbone_of
@@ -57,7 +57,10 @@ class AnswerTrainer(SealedCheckpoints, Trainer):
             ),
             data_collator=AnswerCollator(processor, style),
             processing_class=processor,
-            train_dataset=[{"row": view, "answers": view["answers"]} for view in views],
+            train_dataset=[
+                {"row": view, "answers": view["answers"], "box": largest_box(view)}
+                for view in views
+            ],
             callbacks=[PlainProgress("train")],
         )
         backbone_of(self.model).touch_all_encoders = True

@@ -14,7 +14,7 @@ from peft import get_peft_model
 
 from qoq_lib.data.assemble import assemble, load_assembled, load_assembly
 from qoq_lib.data.phantom import make_phantom
-from qoq_lib.data.prompts import boxed
+from qoq_lib.data.prompts import answer_text
 from qoq_lib.data.storage import ASSEMBLY_FILE
 from qoq_lib.model.ecg_jepa import load_ecg_jepa
 from qoq_lib.model.loading import ModelSize, load_base
@@ -56,8 +56,9 @@ def answer_length(size: ModelSize, data: Mapping[str, Dataset], tokenizer: Any) 
     """Most new tokens of an answer: the size's, or else what the longest true answer needs."""
     if size.max_completion_length is not None:
         return size.max_completion_length
-    answers = {boxed(answer) for rows in data.values() for answer in rows["answers"]}
-    answers |= {boxed([name]) for name in label_names(data)}
+    said = [answer for rows in data.values() for answer in rows["answers"]]
+    said += [[name] for name in label_names(data)]
+    answers = {answer_text(labels, (0, 0, 28, 28), size.answer_style) for labels in said}
     return 1 + max(len(tokenizer(text)["input_ids"]) for text in answers)  # 1: the end token
 
 

@@ -1,6 +1,7 @@
 """Figures of a study: differences to a baseline, domains, rare against common, learning curves."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,11 @@ from qoq_lib.evaluation.study.scoring import COMMON, GAP, OVERALL, RARE
 from qoq_lib.evaluation.study.statistics import mean_interval
 
 MARKERS = "osD^vPX"
+METRIC_NAMES = {"macro_f1": "macro-F1", "box_iou": "IoU"}
+FLOORS = {
+    "macro_f1": ("floor_all_options", "all options listed"),
+    "box_iou": ("floor_constant_box", "one box for all patients"),
+}
 
 
 def arm_colours(arms: Sequence[str]) -> dict[str, str]:
@@ -91,47 +97,60 @@ def _draw_intervals(axis: Axes, rows: pd.DataFrame) -> None:
 
 
 def study_domains(
-    results: pd.DataFrame, train_rows: pd.Series, arms: Sequence[str], decoding: str = "greedy"
+    results: pd.DataFrame,
+    train_rows: pd.Series,
+    arms: Sequence[str],
+    decoding: str = "greedy",
+    metric: Literal["macro_f1", "box_iou"] = "macro_f1",
 ) -> Figure:
-    """Macro-F1 by domain and arm, mean over seeds with its t interval; rarest domain at the bottom.
+    """``metric`` by domain and arm, mean over seeds with its t interval; rarest domain at the end.
 
     ``results`` as ``study.scoring.results_table``, ``train_rows`` as ``study.scoring.domain_rows``.
-    The grey mark is the floor of listing every option.
+    Domains without the metric are left out. The grey mark is the floor of an answer that looks at
+    nothing: listing every option, or drawing one box for all patients.
     """
     chosen = results[(results["decoding"] == decoding) & results["domain"].isin(train_rows.index)]
-    domains = list(train_rows.sort_values(ascending=False, kind="stable").index)
+    told = set(chosen[chosen["metric"] == metric]["domain"])
+    if not told:
+        raise PlotError(f"The study has no {METRIC_NAMES[metric]}: its answers were not asked for.")
+    ordered = train_rows.sort_values(ascending=False, kind="stable").index
+    domains = [name for name in ordered if name in told]
     figure = new_figure(0.16 * len(domains) * (len(arms) + 1) + 1.4)
     axis = figure.add_subplot()
     width, colours = 0.8 / max(len(arms), 1), arm_colours(arms)
     for number, arm in enumerate(arms):
-        own = chosen[(chosen["arm"] == arm) & (chosen["metric"] == "macro_f1")]
+        own = chosen[(chosen["arm"] == arm) & (chosen["metric"] == metric)]
         values = [mean_interval(own[own["domain"] == name]["value"].to_numpy()) for name in domains]
         place = np.arange(len(domains)) + (number - (len(arms) - 1) / 2) * width
         axis.hlines(place, *_ends(values), color=colours[arm], linewidth=1.8)
         marker, means = MARKERS[number % len(MARKERS)], [value.mean for value in values]
         axis.scatter(means, place, color=colours[arm], s=30, marker=marker, label=arm, zorder=3)
-    floors = chosen[chosen["metric"] == "floor_all_options"].groupby("domain")["value"].mean()
+    _draw_floors(axis, chosen, domains, metric)
+    names = [f"{DOMAINS[name].title}\n{train_rows[name]:.0f} training rows" for name in domains]
+    axis.set_yticks(range(len(domains)), names, fontsize=8)
+    axis.set(xlabel=METRIC_NAMES[metric], xlim=(0, 1), ylim=(len(domains) - 0.5, -0.5))
+    axis.grid(False, axis="y")
+    legend_below(figure, axis, columns=4)
+    seeds = chosen["seed"].nunique()
+    what = f"{METRIC_NAMES[metric][0].upper()}{METRIC_NAMES[metric][1:]} by domain"
+    return titled(figure, f"{what}, {decoding} answers, 95 % intervals (n = {seeds} seeds)")
+
+
+def _draw_floors(axis: Axes, chosen: pd.DataFrame, domains: Sequence[str], metric: str) -> None:
+    floor, label = FLOORS[metric]
+    floors = chosen[chosen["metric"] == floor].groupby("domain")["value"].mean()
     axis.vlines(
         floors[domains],
         np.arange(len(domains)) - 0.45,
         np.arange(len(domains)) + 0.45,
         color=FAINT,
         linestyle=":",
-        label="floor: all options listed",
-    )
-    names = [f"{DOMAINS[name].title}\n{train_rows[name]:.0f} training rows" for name in domains]
-    axis.set_yticks(range(len(domains)), names, fontsize=8)
-    axis.set(xlabel="macro-F1", xlim=(0, 1), ylim=(len(domains) - 0.5, -0.5))
-    axis.grid(False, axis="y")
-    legend_below(figure, axis, columns=4)
-    seeds = chosen["seed"].nunique()
-    return titled(
-        figure, f"Macro-F1 by domain, {decoding} answers, 95 % intervals (n = {seeds} seeds)"
+        label=f"floor: {label}",
     )
 
 
 def _ends(values: Sequence) -> tuple[list[float], list[float]]:
-    """Ends of the intervals inside the scale of macro-F1."""
+    """Ends of the intervals inside the scale of 0 to 1."""
     return [max(value.low, 0.0) for value in values], [min(value.high, 1.0) for value in values]
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from qoq_lib.evaluation.study.boxes import times_the_start
 from qoq_lib.evaluation.study.comparing import Tables
 from qoq_lib.evaluation.study.config import Study
 from qoq_lib.evaluation.study.planning import DECODINGS
@@ -17,20 +18,29 @@ Verdict = Literal["held", "did not hold", "open"]
 PAPER_GAIN = 43.0
 """Percent by which the paper's macro-F1 under DRPO exceeds that of the critic-free baselines."""
 
+PAPER_IOU = 10.0
+"""How many times the IoU of open models the paper's model reaches."""
+
 DRPO_ARMS = ("drpo", "drpo_paper", "drpo_released")
+
+
+_FLOORS = {
+    "macro_f1": ("floor_all_options", "is above the floor of listing every option"),
+    "box_iou": ("floor_constant_box", "has a higher IoU than one box per domain for all patients"),
+}
 
 
 @dataclass(frozen=True)
 class Claim:
     """A sentence, the decoding it is about, the interval it stands on, and the verdict.
 
-    ``unit`` is that of the interval: ``points`` of macro-F1, or ``%``.
+    ``unit`` is that of the interval: ``points`` of macro-F1 or IoU, ``%``, or ``times``.
     """
 
     text: str
     decoding: str
     interval: Interval
-    unit: Literal["points", "%"]
+    unit: Literal["points", "%", "times"]
     verdict: Verdict
 
 
@@ -40,9 +50,7 @@ def claims_of(study: Study, tables: Tables) -> list[Claim]:
 
 
 def _claims(study: Study, tables: Tables, decoding: str) -> Iterator[Claim]:
-    rows = tables.comparison[
-        (tables.comparison["decoding"] == decoding) & (tables.comparison["metric"] == "macro_f1")
-    ].set_index(["arm", "baseline", "domain"])
+    rows = _rows(tables.comparison, decoding, "macro_f1")
     arms = [arm.name for arm in study.arms]
     leading = study.baselines[0]
     if (leading, "untrained", OVERALL) in rows.index:
@@ -56,7 +64,25 @@ def _claims(study: Study, tables: Tables, decoding: str) -> Iterator[Claim]:
             if baseline == leading:
                 yield from _against_leading(arm, baseline, decoding, rows)
     if "drpo" in arms:
-        yield _above_floor(tables.results, "drpo", decoding)
+        yield _above_floor(tables.results, "drpo", decoding, "macro_f1")
+    boxes = _rows(tables.comparison, decoding, "box_iou")
+    for arm in [name for name in (leading, *DRPO_ARMS) if name in arms]:
+        if (arm, "untrained", OVERALL) in boxes.index:
+            yield _times_the_start(arm, decoding, boxes.loc[(arm, "untrained", OVERALL)])
+            yield _above_floor(tables.results, arm, decoding, "box_iou")
+
+
+def _rows(comparison: pd.DataFrame, decoding: str, metric: str) -> pd.DataFrame:
+    chosen = (comparison["decoding"] == decoding) & (comparison["metric"] == metric)
+    return comparison[chosen].set_index(["arm", "baseline", "domain"])
+
+
+def _times_the_start(arm: str, decoding: str, row: pd.Series) -> Claim:
+    """Whether the whole interval of the ratio of IoUs lies above, or below, that of the paper."""
+    ratio = times_the_start(row)
+    verdict = _verdict(ratio, against=PAPER_IOU)
+    text = f"The mean IoU of {arm} is {PAPER_IOU:.0f} times that of its start or more"
+    return Claim(text, decoding, ratio, "times", verdict)
 
 
 def _against_leading(arm: str, baseline: str, decoding: str, rows: pd.DataFrame) -> Iterator[Claim]:
@@ -79,23 +105,23 @@ def _beats(text: str, decoding: str, row: pd.Series) -> Claim:
     return Claim(text, decoding, interval, "points", _verdict(interval))
 
 
-def _above_floor(results: pd.DataFrame, arm: str, decoding: str) -> Claim:
+def _above_floor(results: pd.DataFrame, arm: str, decoding: str, metric: str) -> Claim:
     chosen = results[
         (results["arm"] == arm) & (results["decoding"] == decoding) & (results["domain"] == OVERALL)
     ].pivot(index="seed", columns="metric", values="value")
-    interval = mean_interval((chosen["macro_f1"] - chosen["floor_all_options"]).to_numpy())
-    text = f"{arm} is above the floor of listing every option"
-    return Claim(text, decoding, interval, "points", _verdict(interval))
+    floor, text = _FLOORS[metric]
+    interval = mean_interval((chosen[metric] - chosen[floor]).to_numpy())
+    return Claim(f"{arm} {text}", decoding, interval, "points", _verdict(interval))
 
 
 def _interval(row: pd.Series, mean: str, low: str, high: str) -> Interval:
     return Interval(float(row[mean]), float(row[low]), float(row[high]), int(row["seeds"]))
 
 
-def _verdict(interval: Interval) -> Verdict:
+def _verdict(interval: Interval, against: float = 0.0) -> Verdict:
     """Held or not where the whole interval is on one side; open else, and without an interval."""
-    if np.isfinite(interval.low) and interval.low > 0:
+    if np.isfinite(interval.low) and interval.low > against:
         return "held"
-    if np.isfinite(interval.high) and interval.high < 0:
+    if np.isfinite(interval.high) and interval.high < against:
         return "did not hold"
     return "open"

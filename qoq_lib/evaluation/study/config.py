@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qoq_lib.data.balance import Rule
+from qoq_lib.data.prompts import AnswerStyle
 from qoq_lib.model.loading import AlignmentPlan, LoadError, ModelSize, load_size
 from qoq_lib.runs import OneSentenceError
 from qoq_lib.training.methods import Method, load_method
@@ -93,6 +94,7 @@ class Study(_Part):
     """A study; ``configs/study/reduced.yaml`` shows every field.
 
     Attributes:
+        answer_style: how answers are asked for; ``None``: as the size has it.
         alignment: ``None``: as ``configs/model`` has it for the size.
         seeds: each decides data, first weights, alignment, order of questions and sampling, for all
             arms alike.
@@ -103,6 +105,7 @@ class Study(_Part):
     name: str
     data: DataPlan
     model_size: str
+    answer_style: AnswerStyle | None = None
     alignment: AlignmentPlan | None = None
     budget: Budget = Budget()
     seeds: list[int] = Field(min_length=1)
@@ -124,6 +127,7 @@ class Study(_Part):
     def size(self) -> ModelSize:
         """The model size with the study's alignment and budget; a new one at each call."""
         values = load_size(self.model_size).model_dump()
+        values["answer_style"] = self.answer_style or values["answer_style"]
         values["training"] |= self.budget.model_dump(exclude_none=True)
         if self.alignment is not None:
             values["alignment"] = self.alignment.model_dump()

@@ -1,13 +1,14 @@
 """The page of a study's result: every word and number of it comes from the tables."""
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from qoq_lib.domains import DOMAINS
+from qoq_lib.evaluation.study.boxes import boxes_section
 from qoq_lib.evaluation.study.claims import DRPO_ARMS, Claim, Verdict, claims_of
 from qoq_lib.evaluation.study.comparing import (
     COMPARISON_FILE,
@@ -18,6 +19,7 @@ from qoq_lib.evaluation.study.comparing import (
 from qoq_lib.evaluation.study.config import Study
 from qoq_lib.evaluation.study.scoring import COMMON, GAP, OVERALL, RARE, rare_domains
 from qoq_lib.evaluation.study.statistics import DRAWS, Interval, mean_interval
+from qoq_lib.evaluation.study.wording import compared_row, interval_text, markdown, overall_runs
 from qoq_lib.runs import write_text_atomic
 
 HEADINGS: Mapping[Verdict, str] = {
@@ -60,6 +62,7 @@ def page_text(study: Study, tables: Tables, name: str = "study", images: Sequenc
         "## Macro-F1 by arm",
         markdown(arms_table(study, tables)),
         _floors(tables),
+        *boxes_section(tables),
         "## Rare against common (greedy answers)",
         markdown(groups_table(study, tables)),
         "## Differences by domain (greedy answers)",
@@ -109,20 +112,9 @@ def claim_text(claim: Claim) -> str:
 
 
 def _shown(claim: Claim) -> str:
-    percent = claim.unit == "%"
-    text = interval_text(claim.interval, signed=True, digits=1 if percent else 3)
-    return f"{text} %" if percent and np.isfinite(claim.interval.mean) else text
-
-
-def interval_text(interval: Interval, signed: bool = False, digits: int = 3) -> str:
-    """``mean [low, high]``, or in words that there is no interval or no value."""
-    form = f"{{:{'+' if signed else ''}.{digits}f}}"
-    if not np.isfinite(interval.mean):
-        return "no value"
-    mean = form.format(interval.mean)
-    if not np.isfinite(interval.low):
-        return f"{mean} [no interval]"
-    return f"{mean} [{form.format(interval.low)}, {form.format(interval.high)}]"
+    points, times = claim.unit == "points", claim.unit == "times"
+    text = interval_text(claim.interval, signed=not times, digits=3 if points else 1)
+    return text if points or not np.isfinite(claim.interval.mean) else f"{text} {claim.unit}"
 
 
 def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
@@ -144,7 +136,7 @@ def arms_table(study: Study, tables: Tables) -> pd.DataFrame:
     """A row per arm and kind of answers: overall scores with their intervals, as text."""
     leading = study.baselines[0]
     lines = []
-    for (arm, decoding), own in _overall(tables.results):
+    for (arm, decoding), own in overall_runs(tables.results):
         scores = {metric: part["value"].to_numpy() for metric, part in own.groupby("metric")}
         lines.append(
             {
@@ -170,21 +162,10 @@ def _floors(tables: Tables) -> str:
     )
 
 
-def _overall(results: pd.DataFrame) -> Iterable:
-    return results[results["domain"] == OVERALL].groupby(["arm", "decoding"], sort=False)
-
-
-def _row(comparison: pd.DataFrame, **keys: str) -> pd.Series | None:
-    chosen = comparison[comparison["metric"] == "macro_f1"]
-    for name, value in keys.items():
-        chosen = chosen[chosen[name] == value]
-    return None if chosen.empty else chosen.iloc[0]
-
-
 def _difference(
     comparison: pd.DataFrame, arm: str, baseline: str, decoding: str, domain: str
 ) -> str:
-    row = _row(comparison, arm=arm, baseline=baseline, decoding=decoding, domain=domain)
+    row = compared_row(comparison, arm=arm, baseline=baseline, decoding=decoding, domain=domain)
     if row is None:
         return "–"
     return interval_text(
@@ -193,7 +174,7 @@ def _difference(
 
 
 def _gain(comparison: pd.DataFrame, arm: str, baseline: str, decoding: str) -> str:
-    row = _row(comparison, arm=arm, baseline=baseline, decoding=decoding, domain=OVERALL)
+    row = compared_row(comparison, arm=arm, baseline=baseline, decoding=decoding, domain=OVERALL)
     if row is None:
         return "–"
     gain = Interval(row["gain_pct"], row["gain_low"], row["gain_high"], int(row["seeds"]))
@@ -271,10 +252,3 @@ def _reading(study: Study, tables: Tables, name: str) -> str:
         f"08 from [{RESULTS_FILE}]({name}/{RESULTS_FILE}), [{COMPARISON_FILE}]({name}/"
         f"{COMPARISON_FILE}) and [{COST_FILE}]({name}/{COST_FILE})."
     )
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A table with its index as Markdown."""
-    table = table.reset_index()
-    lines = [table.columns, ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

@@ -4,7 +4,7 @@ Each piece is skipped where it is finished and goes on where it was killed.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from qoq_lib.training.rollouts import read_rollouts
 
 CURVE_FILE = "curve.parquet"
 METRICS = ("macro_f1", "exact_match", "invalid_rate")
+BOX_METRICS = ("box_iou", "pointing")  # of a study whose answers draw boxes
 FLOORS = ("constant", "all_options")
 
 
@@ -161,13 +162,17 @@ def _score(study: Study, run: ArmRun) -> None:
     """Scores are kept, since a study has hundreds of tables of answers."""
     for name in DECODINGS:
         scores = evaluate(pd.read_parquet(run.predictions(study.split, name)), resamples=0)
-        domains = {domain: _numbers(part) for domain, part in scores["domains"].items()}
-        kept = {"overall": _numbers(scores["overall"]), "domains": domains}
+        boxes = BOX_METRICS if study.size().answer_style != "brief" else ()
+        domains = {domain: _numbers(part, boxes) for domain, part in scores["domains"].items()}
+        kept = {"overall": _numbers(scores["overall"], boxes), "domains": domains}
         write_json_atomic(run.scores(study.split, name), kept)
 
 
-def _numbers(score: Mapping[str, Any]) -> dict[str, float]:
+def _numbers(score: Mapping[str, Any], boxes: Sequence[str]) -> dict[str, float]:
+    """The scores that a study keeps; ``lesions`` is how many questions those of boxes rest on."""
     numbers = {name: score[name] for name in ("n", *METRICS)}
+    if drawn := [name for name in boxes if name in score]:
+        numbers |= {name: score[name] for name in drawn} | {"lesions": score["rows"][drawn[0]]}
     return numbers | {f"floor_{name}": score["floors"][name] for name in FLOORS}
 
 

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qoq_lib.data.assemble import load_assembly
+from qoq_lib.data.assemble import load_assembled, load_assembly
 from qoq_lib.domains import domain_order
 from qoq_lib.evaluation.study.config import Study, StudyError
+from qoq_lib.evaluation.study.constant_box import constant_box_iou
 from qoq_lib.evaluation.study.planning import DECODINGS, ArmRun, Start
-from qoq_lib.evaluation.study.running import CURVE_FILE, METRICS
+from qoq_lib.evaluation.study.running import BOX_METRICS, CURVE_FILE, METRICS
 
 RARE, COMMON, GAP, OVERALL = "rare", "common", "rare minus common", "overall"
+COUNTS = {"n", "lesions"}  # of questions, beside the measures in a run's kept scores
 
 
 def domain_rows(starts: Sequence[Start]) -> pd.Series:
@@ -35,7 +37,9 @@ def results_table(study: Study, runs: Sequence[ArmRun]) -> pd.DataFrame:
     ``domain`` is a clinical domain, ``overall`` (their unweighted mean), ``rare`` (mean of the
     third of the domains with fewest training rows), ``common`` (of the others) or their
     difference. ``metric`` is one of ``METRICS`` or ``floor_constant`` and ``floor_all_options``,
-    the macro-F1 of answers that look at nothing. ``n`` counts questions.
+    the macro-F1 of answers that look at nothing; in a study whose answers draw boxes also one of
+    ``BOX_METRICS`` or ``floor_constant_box`` (``constant_box``), means over the domains with
+    lesions. ``n`` counts questions, for boxes those with lesions.
 
     Raises:
         StudyError: no run is finished.
@@ -44,13 +48,35 @@ def results_table(study: Study, runs: Sequence[ArmRun]) -> pd.DataFrame:
     if not done:
         raise StudyError("No run of this study is finished: run it first.")
     rare = rare_domains(domain_rows([run.start for run in done]))
+    floors = _box_floors(study, done)
     records = []
     for run in done:
         for decoding in DECODINGS:
             scores = json.loads(run.scores(study.split, decoding).read_text(encoding="utf-8"))
+            add_box_floor(scores, floors.get(run.start.seed, {}))
             facts = {"arm": run.arm.name, "seed": run.start.seed, "decoding": decoding}
             records += [facts | record for record in score_records(scores, rare)]
     return pd.DataFrame(records)
+
+
+def _box_floors(study: Study, runs: Sequence[ArmRun]) -> dict[int, dict[str, float]]:
+    """By seed, IoU by domain of one box for all patients; empty where no boxes are drawn."""
+    if study.size().answer_style == "brief":
+        return {}
+    data = {run.start.seed: run.start.data for run in runs}
+    loaded = {seed: load_assembled(folder) for seed, folder in data.items()}
+    return {
+        seed: constant_box_iou(rows["train"], rows[study.split]) for seed, rows in loaded.items()
+    }
+
+
+def add_box_floor(scores: dict[str, Any], floor: Mapping[str, float]) -> None:
+    """Put ``floor_constant_box`` into a run's kept scores, beside the IoU of each domain."""
+    told = {domain: value for domain, value in floor.items() if domain in scores["domains"]}
+    for domain, value in told.items():
+        scores["domains"][domain]["floor_constant_box"] = value
+    if told:
+        scores["overall"]["floor_constant_box"] = float(np.mean(list(told.values())))
 
 
 def score_records(scores: Mapping[str, Any], rare: Sequence[str]) -> list[dict[str, Any]]:
@@ -62,19 +88,30 @@ def score_records(scores: Mapping[str, Any], rare: Sequence[str]) -> list[dict[s
         if names:
             parts[group] = _mean([parts[name] for name in names])
     if RARE in parts and COMMON in parts:
-        gap = {name: parts[RARE][name] - parts[COMMON][name] for name in METRICS}
-        parts[GAP] = gap | {"n": parts[OVERALL]["n"]}
+        both = [n for n in (*METRICS, *BOX_METRICS) if n in parts[RARE] and n in parts[COMMON]]
+        gap = {name: parts[RARE][name] - parts[COMMON][name] for name in both}
+        parts[GAP] = gap | {name: parts[OVERALL][name] for name in COUNTS & set(parts[OVERALL])}
     return [
-        {"domain": domain, "metric": name, "value": value, "n": int(part["n"])}
+        {"domain": domain, "metric": name, "value": value, "n": _questions(part, name)}
         for domain, part in parts.items()
         for name, value in part.items()
-        if name != "n"
+        if name not in COUNTS
     ]
 
 
 def _mean(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    means = {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
-    return means | {"n": sum(part["n"] for part in parts)}
+    """Means over the parts that have a measure; counts are summed."""
+    values = {
+        name: [part[name] for part in parts if name in part] for part in parts for name in part
+    }
+    return {
+        name: sum(found) if name in COUNTS else float(np.mean(found))
+        for name, found in values.items()
+    }
+
+
+def _questions(part: Mapping[str, float], metric: str) -> int:
+    return int(part["lesions" if metric in (*BOX_METRICS, "floor_constant_box") else "n"])
 
 
 def cost_table(study: Study, runs: Sequence[ArmRun]) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from huggingface_hub import ModelCardData
 
 from qoq_lib.data.prompts import task_question, user_text
-from qoq_lib.model.loading import load_size
 from qoq_lib.publishing.cards.citation import citation_section
 from qoq_lib.publishing.cards.data import (
     base_license,
@@ -19,6 +18,7 @@ from qoq_lib.publishing.cards.results import TASK, eval_results, results_section
 from qoq_lib.publishing.cards.training import reproduction_section, training_section
 from qoq_lib.publishing.policy import Verdict
 from qoq_lib.publishing.record import RunRecord
+from qoq_lib.publishing.trace_source import style_asked
 from qoq_lib.publishing.weights import Weights
 
 TAGS = ["medical", "clinical", "ecg", "reasoning", "not-for-clinical-use"]
@@ -139,10 +139,10 @@ def _usage(record: RunRecord, weights: Weights, repo_id: str) -> str:
 
 def _example_question(record: RunRecord) -> str:
     """A question as the first data set of the test split asks it."""
-    size = load_size(str(record.stage["parameters"]["model_size"]))
     domain, part = next(iter(record.scores[record.checkpoint]["domains"].items()))
     options = record.labels[next(iter(part["datasets"]))]
-    return user_text(task_question("diagnosis", domain, options), None, size.answer_style)
+    style = style_asked(record.stage["parameters"])
+    return user_text(task_question("diagnosis", domain, options), None, style)
 
 
 def usage_code(repo_id: str, weights: Weights) -> str:
