@@ -113,6 +113,13 @@ def test_sharing_out_shrinks_what_each_gpu_holds(name: str, parallel: Any, proce
     assert copies.needs["frozen weights"] == alone.needs["frozen weights"]
 
 
+def test_compiled_decoding_keeps_its_cache() -> None:
+    alone, shared = planned("7b"), planned("7b", processes=2, parallel="fsdp2")
+    held = alone.needs["KV cache"]
+    assert held["scoring"] == held["backward"] == held["decoding"] > 0
+    assert shared.needs["KV cache"]["backward"] == 0
+
+
 def test_other_engines_take_the_rollouts_off_the_trainer() -> None:
     here, there = planned("7b"), planned("7b", rollout="vllm_server")
     assert "KV cache" in here.needs and "KV cache" not in there.needs
@@ -155,7 +162,7 @@ def test_an_alignment_is_refused_with_its_own_settings() -> None:
         check_fits(plan, 24 * GIB)
 
 
-@pytest.mark.parametrize("gib, tuning", [(300, "full"), (48, "lora"), (40, "qlora"), (1, "qlora")])
+@pytest.mark.parametrize("gib, tuning", [(300, "full"), (60, "lora"), (40, "qlora"), (1, "qlora")])
 def test_the_first_tuning_that_fits_is_chosen(gib: int, tuning: str) -> None:
     assert choose_tuning(planned("7b"), gib * GIB) == tuning
 

@@ -81,7 +81,7 @@ def _always(count: float) -> dict[str, float]:
     return dict.fromkeys(MOMENTS, float(count))
 
 
-def rollout_needs(config: Any, load: Load, number: int) -> Needs:
+def rollout_needs(config: Any, load: Load, number: int, *, kept: bool = False) -> Needs:
     """Memory of transformers' ``generate`` beside the weights; ``number`` is bytes per value.
 
     The key-value cache holds 2 x L x key-value heads x head width values a token. Reading needs
@@ -89,6 +89,7 @@ def rollout_needs(config: Any, load: Load, number: int) -> Needs:
     38 W bytes a patch and the patch itself while the vision tower turns queries and keys in
     float32. A decoding step expands one layer's keys and values to all heads, 4 H bytes a token,
     and sampling takes float32 logits, log-probabilities and 64-bit noise, 32 V bytes a row.
+    ``kept``: the cache is static and held from step to step, as compiled decoding needs it.
     """
     text, vision = config.text_config, config.vision_config
     heads = text.num_key_value_heads / text.num_attention_heads
@@ -96,10 +97,16 @@ def rollout_needs(config: Any, load: Load, number: int) -> Needs:
     tokens, patches = load.questions * load.prompt, load.questions * load.patches
     length = load.rows * (load.prompt + load.answer)
     pixels = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    held = length * per_token if kept else 0.0
     layer = 5 * number * text.intermediate_size * tokens
     tower = (19 * number * vision.hidden_size + 4 * pixels) * patches
     return {
-        "KV cache": {"reading": tokens * per_token, "decoding": length * per_token},
+        "KV cache": {
+            "reading": tokens * per_token + held,
+            "decoding": length * per_token,
+            "scoring": held,
+            "backward": held,
+        },
         "activations": {
             "reading": max(layer, tower),
             "decoding": 2 * number * text.hidden_size * length,

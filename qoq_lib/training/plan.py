@@ -112,7 +112,8 @@ def make_plan(
             }
         )
     if rolls and rollout == "transformers":
-        parts.append(rollout_needs(config, load, number))
+        compiled = size.needs_gpu and not shared_out
+        parts.append(rollout_needs(config, load, number, kept=compiled))
     parts.append(update_needs(config, load, number, checkpointing=size.needs_gpu))
     if size.tuning == "full" and number == 2 and not shared_out:
         parts.append(copy_needs(config, counts.trained))
