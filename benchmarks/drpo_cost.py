@@ -1,6 +1,7 @@
 """Time of DRPO's advantages against the length of the run's history.
 
-``released`` refits K-means on every question since the run began, ``recommended`` on a window:
+``released`` refits K-means on every question since the run began, ``recommended`` looks at the
+batch alone:
 
     OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE python benchmarks/drpo_cost.py --longest 20000
 

@@ -16,9 +16,10 @@ from statistics import median
 from typing import Any
 
 import torch
-from gpu_7b import build
+from step.trainers import random_model
 from transformers import CompileConfig, GenerationConfig
 
+from qoq_lib.model.loading import load_size
 from qoq_lib.training.decoding import Decoder, buckets
 from qoq_lib.training.sampling import rollout_keys
 from qoq_lib.training.sharing import Prompt
@@ -69,9 +70,7 @@ def main() -> None:
     device = torch.device(given.device)
     # On a CPU the time of this process alone: others may run beside it.
     clock = time.process_time if given.device == "cpu" else time.perf_counter
-    model = build(given.size, given.device).eval()
-    if given.device == "cpu":
-        model = model.float()  # few CPUs compute in bfloat16
+    model = random_model(load_size(given.size), device)[0].eval()
     asked = questions(model, given.side)
     lengths = [len(each.input_ids) for each in asked]
     rows = [each for each in asked for _ in range(given.rollouts)]

@@ -34,6 +34,8 @@ from step.work import device_limits
 
 from qoq_lib.model.loading import load_size
 from qoq_lib.runs import Environment, write_json_atomic
+from qoq_lib.training.engines import check_engine
+from qoq_lib.training.job import TrainingError
 
 TINY = Settings("tiny", 8, 8, prompt_tokens=96, new_tokens=16, micro_batch=64, steps=2)
 LARGE = Settings("7b", 16, 8, prompt_tokens=1000, new_tokens=256, micro_batch=8, steps=1)
@@ -73,6 +75,7 @@ class Bench:
         timed, before = self.trainers[name], self._settle()
         timed.watch.steps.clear()
         timed.trainer.args.max_steps = steps
+        timed.trainer._last_loaded_step = -1  # the weights have changed, though steps count anew
         try:
             timed.trainer.train()
         except torch.OutOfMemoryError:
@@ -154,7 +157,8 @@ def read_arguments(arguments: list[str]) -> tuple[argparse.Namespace, Settings]:
     """Options, and the settings of the size with what the options change of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="tiny", choices=["tiny", "3b", "7b", "32b"])
-    for field in fields(Settings)[1:]:
+    parser.add_argument("--engine", default="transformers", choices=["transformers", "vllm"])
+    for field in fields(Settings)[1:-1]:
         name = field.name.replace("_", "-")
         small, large = getattr(TINY, field.name), getattr(LARGE, field.name)
         note = f"tiny: {small}, else {large}" if small != large else f"{small}"
@@ -169,6 +173,10 @@ def read_arguments(arguments: list[str]) -> tuple[argparse.Namespace, Settings]:
     settings = replace(TINY if options.size == "tiny" else LARGE, **chosen)
     if load_size(options.size).needs_gpu and not torch.cuda.is_available():
         parser.error(f"--size {options.size} needs an NVIDIA GPU and none is visible: use tiny.")
+    try:
+        check_engine(settings.engine, "drpo", "")
+    except TrainingError as error:
+        parser.error(str(error))
     if settings.questions * settings.rollouts % settings.micro_batch:
         parser.error("--micro-batch must divide --questions x --rollouts.")
     return options, settings

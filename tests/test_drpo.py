@@ -180,7 +180,7 @@ def test_kl_damping_by_hand_and_its_absence() -> None:
 @settings(max_examples=25)
 @given(st.lists(mild, min_size=2, max_size=4))
 def test_a_restored_state_goes_on_the_same(steps: list[tuple[np.ndarray, list[str]]]) -> None:
-    config = PRESETS["recommended"]
+    config = replace(PRESETS["recommended"], window=8)
     first = DomainStatistics(config)
     for rewards, domains in steps[:-1]:
         compute_advantages(rewards, domains, config, first)

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from transformers import Trainer
 from qoq_lib.data.assemble import assemble
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.model.loading import load_size, tiny_model
-from qoq_lib.runs import write_bytes_atomic
+from qoq_lib.runs import project_root, write_bytes_atomic
 from qoq_lib.training import distributed, trackers
 from qoq_lib.training.checkpoints import save_checkpoint
 from qoq_lib.training.job import TrainingError, TrainingJob
@@ -282,13 +283,19 @@ def test_a_tracker_that_is_not_installed_is_refused_by_name(
 
 
 @pytest.mark.parametrize("tracker", ["tensorboard", "trackio"])
-def test_a_tracker_gets_the_log_under_the_run_s_id(
-    aligned: Path, rows: Dataset, run: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
-) -> None:
-    monkeypatch.setenv("TRACKIO_DIR", str(run / "trackio"))  # read at its import
+def test_a_tracker_gets_the_log_under_the_run_s_id(aligned: Path, run: Path, tracker: str) -> None:
     pytest.importorskip(tracker)
-    job = job_of(aligned, steps=2).model_copy(update={"tracker": tracker})
-    train(job, rows, run)
+    assemble("phantom", run / "data", rows=240, seed=0)
+    config = job_of(aligned, steps=2).model_copy(update={"tracker": tracker}).save(run)
+    done = subprocess.run(
+        [sys.executable, "-m", distributed.MODULE, "--config", str(config)],
+        cwd=project_root(),
+        env=os.environ | {"TRACKIO_DIR": str(run / "trackio")},  # read when it is imported
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
     if tracker == "tensorboard":
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

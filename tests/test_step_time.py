@@ -51,6 +51,7 @@ def test_the_command_measures_both_trainers_in_turn(run: tuple[dict[str, Any], s
     assert result["settings"]["new_tokens"] == 4 and result["failures"] == {}
     assert result["summary"] == json.loads(json.dumps(summarise(result)))
     assert printed.strip() == table(result).strip()
+    assert f"both in it: {result['peak_rss_gib']:.2f} GiB" in printed
 
 
 def test_every_part_of_a_step_was_timed(run: tuple[dict[str, Any], str]) -> None:
@@ -214,7 +215,7 @@ def test_the_page_keeps_every_result(
         path = write_json_atomic(tmp_path / "result.json", result | {"device": device})
         step_time.main(["--record", str(path)])
     text = page.read_text()
-    assert NONE_YET not in text and text.count(printed.strip()) == 2
+    assert NONE_YET not in text and text.count(printed.splitlines()[0]) == 2
     day = f"{pd.Timestamp(result['date']):%Y-%m-%d}"
     titles = [line for line in text.splitlines() if line.startswith("## ")]
     assert titles == [f"## tiny on GPU {name}, {day}" for name in "AB"]

@@ -6,7 +6,7 @@ whoever waits for its result.
 """
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -71,8 +71,8 @@ class Stopwatch:
     def restart(self) -> None:
         """Begin a step; what was timed of an unfinished one is dropped."""
         self._open: list[str] = ["other"]
-        self._seconds: Counter[str] = Counter()
-        self.flops: Counter[str] = Counter()
+        self._seconds: dict[str, float] = defaultdict(float)
+        self.flops: dict[str, float] = defaultdict(float)
         self._wait()
         self._mark = time.perf_counter()
 

@@ -121,6 +121,8 @@ def _notes(result: Result) -> list[str]:
         )
     if OURS in summary:
         notes.append(f"- DRPO, rewards and traces: {summary[OURS]['own_share']:.2%} of a step")
+    if result["device"] == "CPU":
+        notes.append(f"- Peak memory of the process, both in it: {result['peak_rss_gib']:.2f} GiB")
     return [
         *notes,
         f"- Limits ({limits['source']}): {limits['bandwidth'] / 1e9:,.0f} GB/s, "

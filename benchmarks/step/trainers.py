@@ -10,12 +10,11 @@ import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast, PrinterCallback
-from transformers.trainer_utils import SaveStrategy
 from trl import GRPOConfig, GRPOTrainer
 
 from qoq_lib.data.phantom import make_phantom, words
@@ -27,6 +26,8 @@ from qoq_lib.model.processing_qoq import ECG_TOKEN, IMAGE_TOKEN, suppressed_toke
 from qoq_lib.model.tiny import PATCH, tiny_processor
 from qoq_lib.model.tuning import prepare
 from qoq_lib.training.arguments import grpo_config
+from qoq_lib.training.checkpoints import save_checkpoint
+from qoq_lib.training.engines import loadable_by_vllm, transformers_engine
 from qoq_lib.training.job import TrainingJob
 from qoq_lib.training.methods import load_method
 from qoq_lib.training.questions import question_dataset
@@ -51,6 +52,7 @@ class Settings:
     new_tokens: int
     micro_batch: int
     steps: int
+    engine: Literal["transformers", "vllm"] = "transformers"
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ def make_trainers(settings: Settings, device: torch.device, out: Path) -> dict[s
     """
     job = _job(settings, out)
     model, processor = random_model(job.size, device)
+    if job.rollout == "vllm":  # reads what it generates with from files
+        save_checkpoint(model, processor, job.start)
     rows = make_questions(settings, job.size, processor)
     shared = [] if job.size.tuning == "full" else list(model.parameters())
     twin = copy.deepcopy(model, {id(weight): weight for weight in shared})
@@ -157,29 +161,35 @@ def _timed_trainer(
     processor = copy.copy(processor)
     processor.__class__ = timed(type(processor), {"__call__": "prompts"}, watch)
     functions, weights = reward_functions(job.reward)
-    methods, extra = METHODS, {}
-    if kind is DRPOTrainer:
-        methods = METHODS | OWN_METHODS
-        extra = {
-            "drpo": job.method.drpo_config,
-            "attainable": lambda row: attainable(row, job.reward) + 1.0,
-            "rollouts": RolloutWriter(out / "rollouts"),
-        }
-    trainer = timed(kind, methods, watch)(
-        model=model,
-        args=_arguments(job, [*weights, 1.0], processor.tokenizer, out / kind.__name__),
-        reward_funcs=[*functions, varied],
-        train_dataset=rows,
-        processing_class=processor,
-        peft_config=prepare(model, job.size.tuning, job.size.trainable),
-        **extra,
-    )
+    methods = METHODS | (OWN_METHODS if kind is DRPOTrainer else {})
+    own = _own_arguments(job, out) if kind is DRPOTrainer else {}
+    with loadable_by_vllm(job, model, out):
+        trainer = timed(kind, methods, watch)(
+            model=model,
+            args=_arguments(job, [*weights, 1.0], processor.tokenizer, out / kind.__name__),
+            reward_funcs=[*functions, varied],
+            train_dataset=rows,
+            processing_class=processor,
+            peft_config=prepare(model, job.size.tuning, job.size.trainable),
+            **own,
+        )
+    if trainer.use_vllm and kind is GRPOTrainer:
+        transformers_engine(trainer, processor.tokenizer, compiled=False)  # no ECG path for vLLM
     trainer.remove_callback(PrinterCallback)
     work = Work(
         trainer.accelerator.unwrap_model(trainer.model), trainer.args.gradient_checkpointing
     )
     attach(trainer, watch, work)
     return Timed(trainer, watch, work)
+
+
+def _own_arguments(job: TrainingJob, out: Path) -> dict[str, Any]:
+    """What ``DRPOTrainer`` takes besides; 1 of a reward is by chance."""
+    return {
+        "drpo": job.method.drpo_config,
+        "attainable": lambda row: attainable(row, job.reward) + 1.0,
+        "rollouts": RolloutWriter(out / "rollouts"),
+    }
 
 
 def _job(settings: Settings, out: Path) -> TrainingJob:
@@ -193,16 +203,16 @@ def _job(settings: Settings, out: Path) -> TrainingJob:
     }
     size.training = size.training.model_copy(update=plan)
     size.max_completion_length = settings.new_tokens
-    return TrainingJob(start=out, size=size, method=load_method("drpo"))
+    start = out / "start"
+    return TrainingJob(start=start, size=size, method=load_method("drpo"), rollout=settings.engine)
 
 
 def _arguments(job: TrainingJob, weights: list[float], tokenizer: Any, out: Path) -> GRPOConfig:
-    """As notebook 03's, but that nothing is saved and that no rollout ends early."""
+    """As notebook 03's, but that no rollout ends early."""
     new = job.size.max_completion_length
     on_gpu = job.size.needs_gpu and torch.cuda.is_available()
     here = job.size.model_copy(update={"needs_gpu": on_gpu})  # the path is tried out on a CPU, too
     args = grpo_config(job.model_copy(update={"size": here}), weights, tokenizer, out, new)
     args.gradient_checkpointing = job.size.needs_gpu
-    args.generation_kwargs["min_new_tokens"] = new
-    args.save_strategy = SaveStrategy.NO
+    args.generation_kwargs["min_tokens" if args.use_vllm else "min_new_tokens"] = new
     return args

@@ -81,10 +81,13 @@ RELEASED = DrpoConfig(
 weighted by inverse cluster size, T_c not clamped, B.2 left out, data sets as domains. Time and
 memory grow with the run. Where the public code divides 0 by 0 the result here is finite."""
 
-RECOMMENDED = DrpoConfig(sort_rewards=True, relative=True, window=256, floor=0.1, power=0.5)
+RECOMMENDED = DrpoConfig(sort_rewards=True, relative=True, floor=0.1)
 """Eq. 1-3 and B.1-B.2 with order-free reward vectors, difficulty relative to what a row can earn,
-a bounded window (a rare domain has one or two questions in a batch), and a floor and the square
-root of the weights (else one rare or hopeless question can dominate the batch)."""
+and a floor of the temperatures (else one rare or hopeless question can dominate the batch: under
+the paper's, a domain whose answers all failed once was lost for good). Temperatures see the batch
+alone, as the paper's: in a window of earlier questions a large cluster of hard ones weighs less the
+larger it is, and on the phantom classes that GRPO gives up were given up then, too (docs/study.md).
+"""
 
 PRESETS = {"paper": PAPER, "released": RELEASED, "recommended": RECOMMENDED}
 
@@ -92,8 +95,8 @@ PRESETS = {"paper": PAPER, "released": RELEASED, "recommended": RECOMMENDED}
 class DomainStatistics:
     """The last ``config.window`` questions (domain and reward vector), and counts by domain.
 
-    A window of W questions of R rollouts is W names and W x R floats, however long the run (256 x
-    5: less than 0.1 MiB by ``benchmarks/drpo_cost.py``); ``window=None`` keeps every question.
+    A window of W questions of R rollouts is W names and W x R floats, however long the run;
+    ``window=None`` keeps every question.
     """
 
     def __init__(self, config: DrpoConfig) -> None:
