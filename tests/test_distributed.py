@@ -5,6 +5,7 @@ of ECGs in the other, with the weights shared out.
 """
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -170,9 +171,10 @@ def read_in_turn(out: Path, touches: bool) -> None:
     from transformers import GenerationConfig
 
     from qoq_lib.data.phantom import make_phantom
+    from qoq_lib.training.decoding import Decoder
     from qoq_lib.training.questions import question_dataset
     from qoq_lib.training.sampling import rollout_keys
-    from qoq_lib.training.sharing import collate, generate, read_prompts
+    from qoq_lib.training.sharing import collate, read_prompts
 
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     rank = dist.get_rank()
@@ -191,7 +193,9 @@ def read_in_turn(out: Path, touches: bool) -> None:
     for part in (*parts, inner.visual, inner.ecg_encoder, inner.ecg_projector, model):
         fully_shard(part, mesh=mesh)
     config = GenerationConfig(max_new_tokens=GENERATED, min_new_tokens=GENERATED, do_sample=True)
-    tokens = generate(model, batch, 2, config, rollout_keys(0, 0, 4 * rank, 4, cpu))
+    rollouts = [prompt for prompt in prompts for _ in range(2)]
+    decoder = Decoder(cpu, 0, bucket_cost=math.inf)
+    tokens = decoder.generate(model, rollouts, config, rollout_keys(0, 0, 4 * rank, 4, cpu))
     model(**batch).logits.logsumexp(-1).mean().backward()
     if rank == 0:
         names = [name for name, weight in model.named_parameters() if weight.grad is None]

@@ -9,6 +9,7 @@ from chats import ask, image, inputs_of
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 from qoq_lib.model import plain
+from qoq_lib.model.pixels import image_processor_class
 from qoq_lib.model.plain import without_ecg, write_plain
 from qoq_lib.model.processing_qoq import suppressed_token_ids
 from qoq_lib.training.checkpoints import save_checkpoint
@@ -34,3 +35,14 @@ def test_stock_classes_give_the_same_logits_about_images_and_text(
     }
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert suppressed_token_ids(tokenizer) == suppressed_token_ids(loud[1].tokenizer)
+
+
+def test_the_command_writes_the_image_sizes_that_are_asked_for(
+    loud: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(*loud, tmp_path / "model")
+    call = ["plain", str(tmp_path / "model"), str(tmp_path / "out"), "--pixels", "3136", "12544"]
+    monkeypatch.setattr("sys.argv", call)
+    plain.main()
+    processor = image_processor_class().from_pretrained(tmp_path / "out")
+    assert (processor.size["shortest_edge"], processor.size["longest_edge"]) == (3136, 12544)

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from qoq_lib.model.files import open_weights, read_json
+from qoq_lib.model.loading import ImageArea
 from qoq_lib.runs import write_json_atomic
 
 _NAMES = {r"^model\.visual\.": "visual.", r"^model\.language_model\.": "model."}
@@ -25,8 +26,13 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 _SHARD_BYTES = 5 * 2**30
 
 
-def write_plain(model_folder: Path, out: Path) -> Path:
+def write_plain(model_folder: Path, out: Path, pixels: ImageArea | None = None) -> Path:
     """Write the model without its ECG path to ``out``, where stock Qwen2.5-VL classes load it.
+
+    Args:
+        model_folder: a whole QoQ checkpoint.
+        out: the folder to write; it must not exist yet.
+        pixels: areas at which it shows images; ``None``: as saved with the checkpoint.
 
     Raises:
         LoadError: the weights cannot be read.
@@ -43,6 +49,8 @@ def write_plain(model_folder: Path, out: Path) -> Path:
         shutil.copyfile(model_folder / name, part / name)
     processor = read_json(model_folder / "processor_config.json")["image_processor"]
     processor.pop("auto_map", None)
+    if pixels is not None:
+        processor["size"] = {"shortest_edge": pixels.smallest, "longest_edge": pixels.largest}
     write_json_atomic(part / "preprocessor_config.json", processor)
     _write_weights(model_folder, part)
     part.rename(out)
@@ -91,8 +99,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help="folder of a whole QoQ model")
     parser.add_argument("out", type=Path, help="folder to write; it must not exist yet")
+    parser.add_argument(
+        "--pixels",
+        nargs=2,
+        type=int,
+        metavar=("SMALLEST", "LARGEST"),
+        help="areas of images, where the training overrides those that the checkpoint holds",
+    )
     given = parser.parse_args()
-    print(write_plain(given.checkpoint, given.out))
+    pixels = given.pixels and ImageArea(smallest=given.pixels[0], largest=given.pixels[1])
+    print(write_plain(given.checkpoint, given.out, pixels))
 
 
 if __name__ == "__main__":

@@ -82,19 +82,9 @@ class Decoder:
         Returns:
             Token ids, prompts x new tokens.
         """
-        distinct = list(dict.fromkeys(prompts))
-        lengths = [len(prompt.input_ids) for prompt in distinct]
-        width = max(lengths)
-        read = [
-            _read(model, rows, [distinct[i] for i in rows], self.device, self.pad_id)
-            for rows in buckets(lengths, self.bucket_cost)
-        ]
-        place = torch.ones(3, len(distinct), 1, dtype=torch.long, device=self.device)
-        for part in read:
-            place[:, part.rows] = part.last
-        owner = torch.tensor([distinct.index(prompt) for prompt in prompts], device=self.device)
+        width = max(len(prompt.input_ids) for prompt in prompts)
         cache = self._cache(model, len(prompts), width + config.max_new_tokens)
-        _lay(cache, read, width - 1, owner)
+        place = self._fill(cache, model, prompts, width)
         ids = [prompt.input_ids for prompt in prompts]
         mask = left_padded([torch.ones_like(row) for row in ids], width, 0)
         settings = copy.copy(config)
@@ -105,12 +95,29 @@ class Decoder:
         tokens = model.generate(
             input_ids=left_padded(ids, width, self.pad_id).to(self.device),
             attention_mask=mask.to(self.device),
-            position_ids=place[:, owner],
+            position_ids=place,
             past_key_values=cache,
             generation_config=settings,
             logits_processor=processors,
         )
         return tokens[:, width:]
+
+    def _fill(
+        self, cache: Cache, model: Any, prompts: Sequence[Prompt], width: int
+    ) -> torch.Tensor:
+        """Lay all tokens but the last into ``cache``; the last one's M-RoPE position."""
+        distinct = list(dict.fromkeys(prompts))
+        groups = buckets([len(prompt.input_ids) for prompt in distinct], self.bucket_cost)
+        read = [
+            _read(model, rows, [distinct[i] for i in rows], self.device, self.pad_id)
+            for rows in groups
+        ]
+        owner = torch.tensor([distinct.index(prompt) for prompt in prompts], device=self.device)
+        _lay(cache, read, width - 1, owner)
+        place = torch.ones(3, len(distinct), 1, dtype=torch.long, device=self.device)
+        for part in read:
+            place[:, part.rows] = part.last
+        return place[:, owner]
 
     def _cache(self, model: Any, rows: int, length: int) -> Cache:
         """An empty cache; a static one is taken up again where it is large enough."""

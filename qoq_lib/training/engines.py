@@ -139,7 +139,7 @@ def loadable_by_vllm(job: TrainingJob, model: Any, folder: Path) -> Iterator[Non
         places = [made]
         broadcast_object_list(places)  # the first process's; the others' stay empty
         if state.is_main_process:
-            write_plain(job.start, Path(places[0]) / "plain")
+            write_plain(job.start, Path(places[0]) / "plain", job.size.pixels)
         state.wait_for_everyone()
         model.name_or_path = str(Path(places[0]) / "plain")
         yield
