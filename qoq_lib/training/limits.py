@@ -70,12 +70,12 @@ def _disk_sentence(run_folder: Path) -> str:
 
 def _memory_sentence(error: Exception, job: TrainingJob, run_folder: Path) -> str:
     size, last = job.size, _last(run_folder)
-    on_gpu = size.needs_gpu and not isinstance(error, MemoryError)
+    where = "The GPU" if size.needs_gpu and not isinstance(error, MemoryError) else "This machine"
+    length = size.max_completion_length or "what answers need"
     return (
-        f"{'The GPU' if on_gpu else 'This machine'} has too little memory for this training: lower "
-        f"first, with overrides, training.micro_batch (now {size.training.micro_batch}), then the "
-        f"images' pixels, then max_completion_length (now {size.max_completion_length or 'what answers need'}), or "
-        f"set tuning to qlora (now {size.tuning}); "
+        f"{where} has too little memory for this training: lower first, with overrides, "
+        f"training.micro_batch (now {size.training.micro_batch}), then the images' pixels, then "
+        f"max_completion_length (now {length}), or set tuning to qlora (now {size.tuning}); "
         + (
             f"with another micro_batch the same run_id goes on from {last.name}, else anew."
             if last
