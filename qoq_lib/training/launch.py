@@ -66,7 +66,8 @@ def start(
         torch.cuda.empty_cache()  # what this process used before is for the others now
         if not run_processes(job, run_folder) or not is_over(job, run_folder):
             _leave(job, run_folder)
-    model, processor = load_model(run_folder / "checkpoints" / "trained")
+    trained = run_folder / "checkpoints" / "trained"
+    model, processor = load_model(trained, pixels=job.size.pixels)
     return model, processor, read_log(run_folder)
 
 

@@ -73,8 +73,8 @@ def _memory_sentence(error: Exception, job: TrainingJob, run_folder: Path) -> st
     on_gpu = size.needs_gpu and not isinstance(error, MemoryError)
     return (
         f"{'The GPU' if on_gpu else 'This machine'} has too little memory for this training: lower "
-        f"first training.micro_batch (now {size.training.micro_batch}), then the images' pixels, "
-        f"then max_completion_length (now {size.max_completion_length or 'what answers need'}), or "
+        f"first, with overrides, training.micro_batch (now {size.training.micro_batch}), then the "
+        f"images' pixels, then max_completion_length (now {size.max_completion_length or 'what answers need'}), or "
         f"set tuning to qlora (now {size.tuning}); "
         + (
             f"with another micro_batch the same run_id goes on from {last.name}, else anew."
