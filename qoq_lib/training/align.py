@@ -71,10 +71,10 @@ class AlignmentMix(TorchDataset):
 
 
 def anywhere(row: Mapping[str, Any], rng: random.Random) -> list[int] | None:
-    """A box in the image that says nothing of lesions, nor whether there is one; ``None``: no image.
+    """A box in the image that says nothing of lesions, not even whether there are any.
 
     ``[x1, y1, x2, y2]``, one step of ``COORDINATE_STEP`` wide and high, its place drawn evenly from
-    the multiples of it. ``row`` as ``model_view`` gives it.
+    the multiples of it. ``row`` as ``model_view`` gives it; ``None`` for one without an image.
     """
     if not row["images"]:
         return None

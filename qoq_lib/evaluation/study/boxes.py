@@ -61,8 +61,8 @@ _NOTE = (
     "without a box counts as 0, and one box among several lesions as its overlap with one of them "
     "divided by their number. *Pointing* is the share of answers whose box has its middle in a "
     "lesion. The start, `untrained`, is the aligned model: it was taught how a box is written with "
-    "boxes of one step of the coordinates, drawn evenly over the picture, and never where a lesion "
-    "lies or how large it is. Its IoU, and with it the ratio, depends on that choice. The median "
-    "training box of each domain, drawn for all patients alike, reaches {floor:.3f}, mean over "
+    "boxes of one step of the coordinates, drawn evenly over every image with a lesion or without, "
+    "and never where a lesion lies or how large it is. Its IoU, and with it the ratio, depends on "
+    "that choice. The median training box of each domain, drawn for all patients alike, reaches {floor:.3f}, mean over "
     "seeds."
 )
