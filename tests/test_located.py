@@ -72,11 +72,11 @@ def test_alignment_teaches_boxes_that_say_nothing_of_the_lesions(
 ) -> None:
     mix = AlignmentMix(views, views, 600, 0)
     examples = [mix[index] for index in range(600)]
-    assert all((one["box"] is None) == (not one["row"]["boxes"]) for one in examples)
-    drawn = [one for one in examples if one["box"]]
-    boxes = np.array([one["box"] for one in drawn])
+    assert all((one["box"] is None) == (not one["row"]["images"]) for one in examples)
+    boxes = np.array([one["box"] for one in examples if one["box"]])
     assert (boxes % COORDINATE_STEP == 0).all() and (boxes >= 0).all() and (boxes <= 56).all()
     assert (boxes[:, :2] < boxes[:, 2:]).all()
+    drawn = [one for one in examples if one["row"]["boxes"]]
     overlaps = [
         box_iou(np.array([one["box"]], float), np.array(one["row"]["boxes"])).max() for one in drawn
     ]

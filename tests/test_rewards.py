@@ -186,7 +186,7 @@ def test_a_mask_in_colour_is_refused() -> None:
 
 def test_an_unknown_preset_is_refused() -> None:
     for call in (lambda: score("", row(["a"]), "papers"), lambda: reward_functions("papers")):
-        with pytest.raises(RewardError, match="'papers': use one of paper, released"):
+        with pytest.raises(RewardError, match="'papers': use one of paper, released, boxes"):
             call()
 
 

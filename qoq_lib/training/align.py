@@ -5,7 +5,7 @@ have no reward variance left; trained on noise alone the policy collapses to one
 ``naming`` (media tokens near the words for them) the model is trained on perception questions with
 true labels, balanced over domains, and on diagnosis questions whose labels are true a quarter of
 the time and drawn from the options otherwise: it sees, knows the format, and is mostly undecided.
-Where answers come with a box, no example says where a lesion lies: boxes are small and anywhere.
+Where answers come with a box, no example says where a lesion lies: every image gets one, anywhere.
 """
 
 import random
@@ -71,12 +71,12 @@ class AlignmentMix(TorchDataset):
 
 
 def anywhere(row: Mapping[str, Any], rng: random.Random) -> list[int] | None:
-    """A box that says nothing of where the lesions lie; a row without lesions has none.
+    """A box in the image that says nothing of lesions, not even whether there are any.
 
     ``[x1, y1, x2, y2]``, one step of ``COORDINATE_STEP`` wide and high, its place drawn evenly from
-    the multiples of it. ``row`` as ``model_view`` gives it.
+    the multiples of it. ``row`` as ``model_view`` gives it; ``None`` for one without an image.
     """
-    if not row["boxes"]:
+    if not row["images"]:
         return None
     width, height = (side // COORDINATE_STEP for side in row["images"][0].size)
     x, y = rng.randrange(width), rng.randrange(height)
