@@ -82,12 +82,9 @@ weighted by inverse cluster size, T_c not clamped, B.2 left out, data sets as do
 memory grow with the run. Where the public code divides 0 by 0 the result here is finite."""
 
 RECOMMENDED = DrpoConfig(sort_rewards=True, relative=True, floor=0.1)
-"""Eq. 1-3 and B.1-B.2 with order-free reward vectors, difficulty relative to what a row can earn,
-and a floor of the temperatures (else one rare or hopeless question can dominate the batch: under
-the paper's, a domain whose answers all failed once was lost for good). Temperatures see the batch
-alone, as the paper's: in a window of earlier questions a large cluster of hard ones weighs less the
-larger it is, and on the phantom classes that GRPO gives up were given up then, too (docs/study.md).
-"""
+"""The paper's with order-free reward vectors, difficulty relative to what a row can earn, and a
+higher floor: under the printed one, a domain whose answers all failed once can be lost for good. The
+batch alone decides: with a window, classes that GRPO gives up were given up, too (docs/study.md)."""
 
 PRESETS = {"paper": PAPER, "released": RELEASED, "recommended": RECOMMENDED}
 
