@@ -52,7 +52,7 @@ class RewardWeights:
 PRESETS: dict[str, RewardWeights] = {
     "paper": RewardWeights(accuracy=0.6, iou=0.2, format=0.2, length=0.0),
     "released": RewardWeights(accuracy=0.5, iou=0.3, format=0.1, length=0.1),
-    "boxes": RewardWeights(accuracy=0.2, iou=0.75, format=0.05, length=0.0),
+    "boxes": RewardWeights(accuracy=0.05, iou=0.94, format=0.01, length=0.0),
 }
 
 COMPONENTS: dict[str, Callable[[str, Answer, Row], float]] = {
