@@ -83,8 +83,8 @@ memory grow with the run. Where the public code divides 0 by 0 the result here i
 
 RECOMMENDED = DrpoConfig(sort_rewards=True, relative=True, floor=0.1)
 """The paper's with order-free reward vectors, difficulty relative to what a row can earn, and a
-higher floor: under the printed one, a domain whose answers all failed once can be lost for good. The
-batch alone decides: with a window, classes that GRPO gives up were given up, too (docs/study.md)."""
+higher floor: under the printed one a domain whose answers all failed can be lost for good. With a
+window, classes that GRPO gives up were given up, too (docs/study_search.md)."""
 
 PRESETS = {"paper": PAPER, "released": RELEASED, "recommended": RECOMMENDED}
 
