@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from qoq_lib.evaluation.study import planning, workers
+from qoq_lib.evaluation.study import planning, running, workers
 from qoq_lib.evaluation.study.config import Arm, Study, StudyError, load_study
 from qoq_lib.evaluation.study.planning import ArmRun, Start, arm_run, arm_settings
 from qoq_lib.evaluation.study.running import find_start, prepare, run_arm
@@ -159,6 +159,7 @@ def test_a_stopped_arm_goes_on_and_ends_like_one_left_alone(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(RolloutWriter, "write", stop_at_two)
+        patch.setattr(running, "SAVE_MINUTES", 1e-9)  # after every step
         run_arm(study, again)
     assert not again.finished("test")
     run_arm(study, again)

@@ -39,6 +39,7 @@ from qoq_lib.training.methods import Method
 from qoq_lib.training.rollouts import read_rollouts
 
 CURVE_FILE = "curve.parquet"
+SAVE_MINUTES = 1.0  # between checkpoints: an arm of a tiny model takes minutes
 METRICS = ("macro_f1", "exact_match", "invalid_rate")
 BOX_METRICS = ("box_iou", "pointing")  # of a study whose answers draw boxes
 FLOORS = ("constant", "all_options")
@@ -114,6 +115,7 @@ def _train(study: Study, run: ArmRun, data: DatasetDict) -> None:
             reward=run.arm.reward,
             seed=run.start.seed,
             data=run.start.fingerprint,
+            save_minutes=SAVE_MINUTES,
         )
         train(job, data["train"], run.folder)
         cost |= {"seconds": round(time.monotonic() - begin, 3), "resumed": resumed}
