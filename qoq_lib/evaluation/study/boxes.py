@@ -8,10 +8,8 @@ from qoq_lib.evaluation.study.statistics import Interval, mean_interval
 from qoq_lib.evaluation.study.wording import compared_row, interval_text, markdown, overall_runs
 
 
-def times_the_start(row: pd.Series | None) -> Interval:
+def times_the_start(row: pd.Series) -> Interval:
     """The ratio of IoUs of a row of ``comparison_table`` whose baseline is the untrained start."""
-    if row is None:
-        return mean_interval([])
     mean, low, high = (1 + row[name] / 100 for name in ("gain_pct", "gain_low", "gain_high"))
     return Interval(mean, low, high, int(row["seeds"]))
 
@@ -26,13 +24,14 @@ def boxes_table(tables: Tables) -> pd.DataFrame:
         scores = {metric: part["value"].to_numpy() for metric, part in own.groupby("metric")}
         if "box_iou" in scores:
             asked = {"arm": arm, "baseline": "untrained", "decoding": decoding, "domain": OVERALL}
-            ratio = times_the_start(compared_row(tables.comparison, "box_iou", **asked))
+            row = compared_row(tables.comparison, "box_iou", **asked)
+            ratio = "–" if row is None else interval_text(times_the_start(row), digits=1)
             lines.append(
                 {
                     "arm": arm,
                     "answers": decoding,
                     "IoU": interval_text(mean_interval(scores["box_iou"])),
-                    "times the start's": interval_text(ratio, digits=1),
+                    "times the start's": ratio,
                     "pointing": interval_text(mean_interval(scores["pointing"])),
                 }
             )
