@@ -25,7 +25,7 @@ from qoq_lib.training.align import align
 from qoq_lib.training.checkpoints import save_checkpoint
 from qoq_lib.training.distributed import command
 from qoq_lib.training.job import CONFIG_FILE, TrainingError, TrainingJob, load_job
-from qoq_lib.training.launch import train
+from qoq_lib.training.launch import start, train
 from qoq_lib.training.methods import load_method
 from qoq_lib.training.rollouts import read_rollouts
 
@@ -84,13 +84,11 @@ def trained(run: Path) -> dict:
 
 
 def test_a_failure_in_a_process_is_told_in_one_sentence(runs: Path, tmp_path: Path) -> None:
-    shutil.copytree(runs / "one" / "data", runs / "broken" / "data")
-    for shard in (runs / "broken" / "data").glob("train-*.parquet"):
-        shard.write_bytes(b"no parquet")
-    options = ["-p", "run_id", "broken", "-p", "num_processes", "2"]
-    options += ["-p", "start_from", str(runs / "start")]
-    done = execute("03_drpo_train", tmp_path / "out.ipynb", runs, tmp_path, *options)
-    assert done.returncode != 0
+    rows = load_assembled(runs / "one" / "data")["train"]
+    without_data = tmp_path / "run"  # the processes read them from the run folder
+    with pytest.raises(TrainingError, match="one of its 2 processes .FileNotFoundError: .*goes on"):
+        start(job(processes=2), rows, without_data)
+    assert "assembly.json" in (without_data / "logs" / "processes.txt").read_text()
 
 
 def test_the_rollouts_of_a_step_must_be_shared_out_evenly(runs: Path, tmp_path: Path) -> None:

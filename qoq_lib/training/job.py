@@ -14,6 +14,9 @@ from qoq_lib.training.methods import Method
 
 CONFIG_FILE = "config.yaml"
 
+Rollout = Literal["transformers", "vllm", "vllm_server"]
+Parallel = Literal["ddp", "fsdp2", "zero3"]
+
 
 class TrainingError(OneSentenceError, RuntimeError):
     """A training cannot start or go on; the message says what to do."""
@@ -45,14 +48,14 @@ class TrainingJob(BaseModel):
     reward: str = "paper"
     seed: int = 0
     data: str = ""
-    rollout: Literal["transformers", "vllm", "vllm_server"] = "transformers"
+    rollout: Rollout = "transformers"
     rollout_server: str = "http://127.0.0.1:8000"
     compile_decoding: bool = True
     backend: Backend = "peft"
     tracker: Literal["none", "tensorboard", "trackio"] = "none"
     save_minutes: float = Field(default=10.0, gt=0)
     processes: int = Field(default=1, ge=1)
-    parallel: Literal["ddp", "fsdp2", "zero3"] = "ddp"
+    parallel: Parallel = "ddp"
 
     def text(self, run_folder: Path) -> str:
         """The YAML of this job; ``start`` is relative to the run folder: no path of a home."""

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import pandas as pd
 
 from qoq_lib.data.frames import FRAMES
 from qoq_lib.model.loading import ModelSize, image_area
 from qoq_lib.training.counting import Counts, count_parameters, size_config
+from qoq_lib.training.job import Parallel, Rollout
 from qoq_lib.training.memory import (
     MOMENTS,
     Load,
@@ -19,9 +19,6 @@ from qoq_lib.training.memory import (
     weight_needs,
 )
 from qoq_lib.training.methods import Method
-
-Parallel = Literal["ddp", "fsdp2", "zero3"]
-Rollout = Literal["transformers", "vllm", "vllm_server"]
 
 GIB = 2**30
 TEXT_TOKENS = 512  # of a prompt beside its media: report, question, options, answer format
@@ -112,7 +109,7 @@ def make_plan(
             }
         )
     if rolls and rollout == "transformers":
-        # As ``engines.decoder`` decides where a GPU is.
+        # As ``engines.transformers_engine`` decides where a GPU is.
         kept = size.needs_gpu and not shared_out
         parts.append(rollout_needs(config, load, number, kept=kept))
     parts.append(update_needs(config, load, number, checkpointing=size.needs_gpu))

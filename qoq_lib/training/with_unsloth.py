@@ -4,7 +4,7 @@ Import this after ``backend.start_backend("unsloth")``: unsloth writes TRL's tra
 source and puts that in TRL's place. Of ``DRPOTrainer`` rewards, advantages, rollouts and the state
 in checkpoints survive. Log-probabilities and the loss become unsloth's, which hand the model the
 fields of images and video alone, so ECGs are refused (``backend.refuse_ecgs``) and prompts are not
-shared among rollouts. ``tests/test_with_unsloth.py`` holds this against unsloth's real source.
+shared among rollouts. ``tests/test_unsloth_source.py`` holds this against unsloth's real source.
 """
 
 from pathlib import Path
