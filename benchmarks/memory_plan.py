@@ -88,7 +88,6 @@ def build(config: Any, parts: Sequence[Any], device: str) -> tuple[Any, Counts]:
         for name, buffer in module._buffers.items():
             module._buffers[name] = torch.ones(buffer.shape, dtype=buffer.dtype, device=device)
     model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.enable_input_require_grads()
     return model, counts
 
 
@@ -204,7 +203,7 @@ def compare(name: str, device: str, shape: argparse.Namespace) -> pd.DataFrame:
     needs = [
         weight_needs(counts, 1, "ddp", gather=False),
         rollout_needs(config, load, 2, kept=False),
-        update_needs(config, load, 2, checkpointing=True),
+        update_needs(config, load, 2, size.trainable, checkpointing=True),
     ]
     planned = [sum(part.get(m, 0) for need in needs for part in need.values()) for m in MOMENTS]
     table = pd.DataFrame({"planned": planned, "found": found}, index=list(MOMENTS)) / GIB

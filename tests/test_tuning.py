@@ -73,12 +73,31 @@ def test_full_tuning_teaches_exactly_the_named_parts(tiny: Any, parts: Sequence[
 
 @pytest.mark.parametrize("parts", SETS)
 def test_adapters_teach_exactly_the_named_parts(tiny: Any, parts: Sequence[Any]) -> None:
-    model = get_peft_model(copy.deepcopy(tiny[0]), prepare(tiny[0], "lora", parts))
+    model = copy.deepcopy(tiny[0])
+    model = get_peft_model(model, prepare(model, "lora", parts))
     assert torch.equal(logits(model, tiny[1]), logits(*tiny))
     assert taught(model, tiny[1]) == set(parts)
     for name, weight in model.named_parameters():
         if weight.requires_grad:
             assert "lora_" in name or ".modules_to_save." in name
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+@pytest.mark.parametrize("path", [PATH, ["ecg_projector"]])
+def test_small_steps_reach_the_ecg_path_of_a_bfloat16_model(
+    tiny: Any, tuning: Any, path: list[Any]
+) -> None:
+    model = copy.deepcopy(tiny[0]).bfloat16()
+    adapters = prepare(model, tuning, ["language_model", *path])
+    model = get_peft_model(model, adapters) if adapters else model
+    taught(model, tiny[1])
+    trained = [
+        weight for part, weight in parameters_by_part(model) if part in path and weight.requires_grad
+    ]
+    before = [weight.detach().clone() for weight in trained]
+    torch.optim.AdamW(trained, lr=1e-6).step()
+    for weight, was in zip(trained, before, strict=True):
+        assert not torch.equal(weight[weight.grad != 0], was[weight.grad != 0])
 
 
 def test_every_weight_belongs_to_a_part(tiny: Any) -> None:

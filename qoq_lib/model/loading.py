@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 import yaml
 from peft import PeftModel, get_peft_model_state_dict
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from qoq_lib.data.prompts import AnswerStyle
 from qoq_lib.model.configuration_qoq import EcgConfig
@@ -69,6 +69,13 @@ class AlignmentPlan(_Part):
     learning_rate: float = Field(gt=0)
 
 
+class RateByTuning(_Part):
+    """Learning rates of full tuning, and of LoRA and QLoRA."""
+
+    full: PositiveFloat
+    adapters: PositiveFloat
+
+
 class TrainingPlan(_Part):
     """Budget and learning rate of notebook 03; ``questions_per_step`` x ``rollouts`` a step."""
 
@@ -76,8 +83,14 @@ class TrainingPlan(_Part):
     questions_per_step: int = Field(ge=1)
     rollouts: int = Field(ge=1)
     micro_batch: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
+    learning_rate: PositiveFloat | RateByTuning
     beta: float = Field(ge=0)
+
+    def rate(self, tuning: Tuning) -> float:
+        """The learning rate of this tuning."""
+        if isinstance(self.learning_rate, float):
+            return self.learning_rate
+        return self.learning_rate.full if tuning == "full" else self.learning_rate.adapters
 
 
 class ModelSize(_Part):
@@ -109,7 +122,8 @@ def read_size(values: dict[str, Any], source: str) -> ModelSize:
         return ModelSize(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])
+        # Of a field that takes several types pydantic adds which of them it tried.
+        where = ".".join(str(step) for step in first["loc"] if step != "constrained-float")
         given = "missing" if first["type"] == "missing" else repr(first["input"])
         raise LoadError(f"{source}: {where} is {given}: {first['msg']}.") from error
 

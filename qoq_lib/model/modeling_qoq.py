@@ -50,8 +50,9 @@ class QoQModel(Qwen2_5_VLModel):
 
     def get_ecg_features(self, ecg_values: torch.Tensor) -> torch.Tensor:
         """(n, leads, samples) normalised ECGs -> (n, ``out_tokens``, language-model width)."""
-        ecg_values = ecg_values.to(self.ecg_projector.fc1.weight.dtype)
-        return self.ecg_projector(self.ecg_encoder(ecg_values))
+        # Each in its own precision: in training, a part that is trained has another than the rest.
+        features = self.ecg_encoder(ecg_values.to(self.ecg_encoder.embed.weight.dtype))
+        return self.ecg_projector(features.to(self.ecg_projector.fc1.weight.dtype))
 
     def forward(
         self,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from difflib import get_close_matches
+from types import NoneType
 from typing import Any, get_args
 
 import yaml
@@ -67,11 +68,11 @@ def _advice(name: str, known: list[str]) -> str:
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted names of all values, without the size's own name."""
+    """Dotted names of all values, without the size's own name; a part that may be one is one."""
     for name, field in model.model_fields.items():
-        kinds = [field.annotation, *get_args(field.annotation)]
-        part = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
-        if part is not None:
-            yield from _fields(part, f"{prefix}{name}.")
+        kinds = get_args(field.annotation) or (field.annotation,)
+        parts = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if parts and set(kinds) <= {*parts, NoneType}:
+            yield from _fields(parts[0], f"{prefix}{name}.")
         elif name != "name":
             yield prefix + name

@@ -84,8 +84,9 @@ def prepare(model: Any, tuning: Tuning, trainable: Sequence[Part]) -> LoraConfig
     """Settle what training changes: exactly the ``trainable`` parts.
 
     Args:
-        model: a ``QoQForConditionalGeneration``; with ``full`` its other parts are frozen here, and
-            the named ones become float32: bfloat16 would round small updates away.
+        model: a ``QoQForConditionalGeneration``. All weights but those trained as they are get
+            frozen here; those become float32, as peft's adapters are: bfloat16 would round small
+            updates away.
         tuning: ``full`` changes the weights; ``lora`` and ``qlora`` leave them and train adapters.
         trainable: names of parts.
 
@@ -98,10 +99,11 @@ def prepare(model: Any, tuning: Tuning, trainable: Sequence[Part]) -> LoraConfig
         TuningError: as ``check_tuning``.
     """
     check_tuning(tuning, trainable)
+    whole = [part for part in trainable if tuning == "full" or part in _ECG_PATH]
+    for part, parameter in parameters_by_part(model):
+        parameter.requires_grad_(part in whole)
+        parameter.data = parameter.data.float() if part in whole else parameter.data
     if tuning == "full":
-        for part, parameter in parameters_by_part(model):
-            parameter.requires_grad_(part in trainable)
-            parameter.data = parameter.data.float() if part in trainable else parameter.data
         return None
     return LoraConfig(
         r=16,

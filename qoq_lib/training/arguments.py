@@ -29,7 +29,7 @@ def grpo_config(
         gradient_accumulation_steps=accumulation,
         steps_per_generation=accumulation * job.method.updates_per_generation,
         num_generations=plan.rollouts,
-        learning_rate=plan.learning_rate,
+        learning_rate=plan.rate(size.tuning),
         lr_scheduler_type="cosine",
         warmup_steps=5,
         optim="adamw_torch_fused",  # this and the next two: TRL's defaults, which unsloth changes

@@ -8,9 +8,11 @@ by ``sdpa`` and gradient checkpointing by layer (Chen et al., arXiv 1604.06174).
 ``benchmarks/memory_plan.py`` compares them with the tensors of a real step.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qoq_lib.model.tuning import Part
 from qoq_lib.training.counting import Counts
 from qoq_lib.training.decoding import CACHE_STEP
 
@@ -114,19 +116,22 @@ def rollout_needs(config: Any, load: Load, number: int, *, kept: bool) -> Needs:
     }
 
 
-def update_needs(config: Any, load: Load, number: int, *, checkpointing: bool) -> Needs:
+def update_needs(
+    config: Any, load: Load, number: int, trainable: Sequence[Part], *, checkpointing: bool
+) -> Needs:
     """Memory of one log-probability pass with its gradients, beside weights and their gradients.
 
     Held from the pass to its gradients: the input of each layer, 2 H (L + 1) bytes a token in
-    bfloat16; of each vision block, 2 W bytes a patch, and 10 W around the merger, also where the
-    tower is frozen, because transformers lets its first output require gradients; the attention
-    mask, 3 bytes per pair of tokens; an ECG's encoder, which is not checkpointed, 36 bytes per
-    value of each block. On top of that, either three float32 copies of the logits (the model's, as
-    rows of rollouts, and one in the making), 12 V bytes per scored token; or one layer recomputed
-    (8 I + 28 H bytes a token) with the gradients inside it (8 I), or likewise one vision block
+    bfloat16; where the vision tower is trained, that of each of its blocks, 2 W bytes a patch, and
+    where it or the merger is, 10 W around the merger; the attention mask, 3 bytes per pair of
+    tokens; an ECG's encoder, which is not checkpointed, 36 bytes per value of each block. On top of
+    that, either three float32 copies of the logits (the model's, as rows of rollouts, and one in
+    the making), 12 V bytes per scored token; or one layer recomputed (8 I + 28 H bytes a token)
+    with the gradients inside it (8 I), or likewise one trained vision block
     (12 M + 24 W bytes a patch). Without checkpointing all layers are held as if recomputed.
     """
     text, vision, ecg = config.text_config, config.vision_config, config.ecg_config
+    sees = "vision_tower" in trainable
     prompts, slots = load.packed
     length = load.prompt + slots * load.answer
     tokens, patches = prompts * length, prompts * load.patches
@@ -135,11 +140,11 @@ def update_needs(config: Any, load: Load, number: int, *, checkpointing: bool) -
     passing = number * 4 * text.intermediate_size * tokens  # gradients inside a layer
     if checkpointing:
         layers = number * text.hidden_size * (text.num_hidden_layers + 1) * tokens
-        blocks = number * vision.hidden_size * vision.depth * patches
-        passing = max(passing + layer, 2 * block)
+        blocks = number * vision.hidden_size * vision.depth * patches * sees
+        passing = max(passing + layer, 2 * block * sees)
     else:
-        layers, blocks = layer * text.num_hidden_layers, block * vision.depth
-    merger = 5 * number * vision.hidden_size * patches
+        layers, blocks = layer * text.num_hidden_layers, block * vision.depth * sees
+    merger = 5 * number * vision.hidden_size * patches * (sees or "merger" in trainable)
     mask = (1 + number) * prompts * length**2
     encoder = ecg.leads * (ecg.samples // ecg.patch_size) * ecg.hidden_size * ecg.depth
     held = layers + blocks + merger + mask + 18 * number * encoder * prompts * load.ecgs

@@ -112,7 +112,7 @@ def make_plan(
         # As ``engines.transformers_engine`` decides where a GPU is.
         kept = size.needs_gpu and not shared_out
         parts.append(rollout_needs(config, load, number, kept=kept))
-    parts.append(update_needs(config, load, number, checkpointing=size.needs_gpu))
+    parts.append(update_needs(config, load, number, size.trainable, checkpointing=size.needs_gpu))
     if size.tuning == "full" and number == 2 and not shared_out:
         parts.append(copy_needs(config, counts.trained))
     return Plan(size, method, processes, parallel, rollout, counts, load, _merged(parts))

@@ -82,6 +82,9 @@ class DRPOTrainer(SealedCheckpoints, GRPOTrainer):
             refuse_greedy(estimator)
         super().__init__(model=model, args=args, **kwargs)
         args.beta = self.beta = beta
+        if adapted and not (args.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
+            # TRL's hooks for reentrant checkpointing, which make backward walk a frozen tower, too.
+            self.model.disable_input_require_grads()
         if own_reference:
             self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
         backbone_of(self.model).touch_all_encoders = True
@@ -254,9 +257,8 @@ class DRPOTrainer(SealedCheckpoints, GRPOTrainer):
     def _keep_rollouts(self, output: dict[str, Any]) -> None:
         advantages = self.accelerator.gather(output["advantages"]).tolist()
         lengths = self.accelerator.gather(output["completion_mask"].sum(1)).tolist()
-        ends = torch.isin(
-            output["completion_ids"], torch.tensor(self.eos_token_ids, device=output["row"].device)
-        )
+        ids = output["completion_ids"]
+        ends = torch.isin(ids, torch.tensor(self.eos_token_ids, device=ids.device))
         stopped = self.accelerator.gather(ends.any(dim=1)).tolist()
         if self.rollouts is None or not self.accelerator.is_main_process:
             return
@@ -264,7 +266,7 @@ class DRPOTrainer(SealedCheckpoints, GRPOTrainer):
         completions = list(self._logs["completion"])[-count:]
         components, weights = self.last_batch["components"], self.reward_weights.tolist()
         estimate = self.last_batch["estimate"]
-        step = self.state.global_step + 1
+        step, column = self.state.global_step + 1, self.statistics.config.domain_column
         records = []
         for index, row in enumerate(self.last_batch["rows"]):
             parts = dict(zip(self.reward_func_names, components[index].tolist(), strict=True))
@@ -279,9 +281,7 @@ class DRPOTrainer(SealedCheckpoints, GRPOTrainer):
                     "advantage": advantages[index],
                     "weight": float(estimate.weights[question]),
                     "cluster": int(estimate.clusters[question]),
-                    "domain_temperature": estimate.domain_temperatures.get(
-                        row[self.statistics.config.domain_column], 1.0
-                    ),
+                    "domain_temperature": estimate.domain_temperatures.get(row[column], 1.0),
                     "cluster_temperature": float(estimate.cluster_temperatures[question]),
                     "correct": parts.get("accuracy") == 1.0,
                     "finish_reason": "stop" if stopped[index] else "length",

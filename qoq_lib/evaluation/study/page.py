@@ -93,7 +93,7 @@ def _made_of(study: Study, tables: Tables) -> str:
         "All arms of a seed have the same data, aligned start, order of questions "
         f"(but where an arm samples them otherwise), budget ({plan.steps} steps of "
         f"{plan.questions_per_step} questions x {plan.rollouts} rollouts, learning rate "
-        f"{plan.learning_rate:g}) and {study.split} split ({questions:,} questions). "
+        f"{plan.rate(size.tuning):g}) and {study.split} split ({questions:,} questions). "
         f"Settings: `configs/study/{study.name}.yaml`."
     )
 
