@@ -26,16 +26,16 @@ from trl.trainer.utils import selective_log_softmax
 
 from qoq_lib.model.loading import load_size
 from qoq_lib.training import sharing
-from qoq_lib.training.counting import Counts, adapted, hollow_model, shrunk, size_config
-from qoq_lib.training.memory import (
+from qoq_lib.training.methods import load_method
+from qoq_lib.training.planning.counting import Counts, adapted, hollow_model, shrunk, size_config
+from qoq_lib.training.planning.memory import (
     MOMENTS,
     Load,
     rollout_needs,
     update_needs,
     weight_needs,
 )
-from qoq_lib.training.methods import load_method
-from qoq_lib.training.plan import GIB, make_plan
+from qoq_lib.training.planning.plan import GIB, make_plan
 
 TABLES = (
     ("7b", 1, "ddp"),

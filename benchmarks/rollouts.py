@@ -20,8 +20,8 @@ from step.trainers import random_model
 from transformers import CompileConfig, GenerationConfig
 
 from qoq_lib.model.loading import load_size
-from qoq_lib.training.decoding import Decoder, buckets
-from qoq_lib.training.sampling import rollout_keys
+from qoq_lib.training.generation.decoding import Decoder, buckets
+from qoq_lib.training.generation.sampling import rollout_keys
 from qoq_lib.training.sharing import Prompt
 
 TEXT = 60  # tokens of a question

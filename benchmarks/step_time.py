@@ -34,7 +34,7 @@ from step.work import device_limits
 
 from qoq_lib.model.loading import load_size
 from qoq_lib.runs import Environment, write_json_atomic
-from qoq_lib.training.engines import check_engine
+from qoq_lib.training.generation.engines import check_engine
 from qoq_lib.training.job import TrainingError
 
 TINY = Settings("tiny", 8, 8, prompt_tokens=96, new_tokens=16, micro_batch=64, steps=2)

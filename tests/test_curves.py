@@ -23,7 +23,7 @@ from qoq_lib.evaluation.training_runs import (
     runs_table,
 )
 from qoq_lib.runs import RunError
-from qoq_lib.training.log import LOG_FILE, write_log
+from qoq_lib.training.monitoring.log import LOG_FILE, write_log
 
 plots.use_theme()
 DRAWN = (plots.reward_curves, plots.reward_by, plots.signal_share, plots.training_health)

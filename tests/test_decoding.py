@@ -16,8 +16,8 @@ from transformers import CompileConfig, GenerationConfig
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.data.prompts import to_messages
 from qoq_lib.model.pixels import model_view
-from qoq_lib.training.decoding import Decoder, buckets
-from qoq_lib.training.sampling import rollout_keys
+from qoq_lib.training.generation.decoding import Decoder, buckets
+from qoq_lib.training.generation.sampling import rollout_keys
 from qoq_lib.training.sharing import Prompt, collate, read_prompts
 
 CPU = torch.device("cpu")

@@ -169,9 +169,9 @@ def read_in_turn(out: Path, touches: bool) -> None:
     from transformers import GenerationConfig
 
     from qoq_lib.data.phantom import make_phantom
-    from qoq_lib.training.decoding import Decoder
+    from qoq_lib.training.generation.decoding import Decoder
+    from qoq_lib.training.generation.sampling import rollout_keys
     from qoq_lib.training.questions import question_dataset
-    from qoq_lib.training.sampling import rollout_keys
     from qoq_lib.training.sharing import collate, read_prompts
 
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))

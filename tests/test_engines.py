@@ -17,9 +17,9 @@ from vllm_stand_ins import LocalLLM, LoopbackClient, PlainModel, Server
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.model.loading import load_size
 from qoq_lib.model.plain import write_plain
-from qoq_lib.training import engines
 from qoq_lib.training.checkpoints import save_checkpoint
-from qoq_lib.training.engines import Split, check_engine
+from qoq_lib.training.generation import engines
+from qoq_lib.training.generation.engines import Split, check_engine
 from qoq_lib.training.job import TrainingError, TrainingJob, load_job
 from qoq_lib.training.launch import train
 from qoq_lib.training.methods import load_method

@@ -19,14 +19,15 @@ from qoq_lib.data.assemble import assemble
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.model.loading import load_size, tiny_model
 from qoq_lib.runs import project_root, write_bytes_atomic
-from qoq_lib.training import distributed, trackers
+from qoq_lib.training import distributed
 from qoq_lib.training.checkpoints import save_checkpoint
 from qoq_lib.training.job import TrainingError, TrainingJob
 from qoq_lib.training.launch import start as start_job
 from qoq_lib.training.launch import train
-from qoq_lib.training.limits import is_out_of_memory, limits_told
-from qoq_lib.training.log import read_log
 from qoq_lib.training.methods import load_method
+from qoq_lib.training.monitoring import trackers
+from qoq_lib.training.monitoring.limits import is_out_of_memory, limits_told
+from qoq_lib.training.monitoring.log import read_log
 from qoq_lib.training.rollouts import RolloutWriter, read_rollouts
 
 STEPS, EVERY_STEP, NEVER = 6, 1e-9, 60.0

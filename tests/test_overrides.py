@@ -55,6 +55,14 @@ def test_what_cannot_be_is_refused_in_one_sentence(text: str, words: str) -> Non
     assert "\n" not in str(refused.value)
 
 
+def test_adapters_learn_at_a_rate_of_their_own_unless_one_is_given() -> None:
+    training = load_size("7b").training
+    assert training.rate("lora") == training.rate("qlora")
+    assert training.rate("lora") == pytest.approx(10 * training.rate("full"))
+    given = override(load_size("7b"), "training.learning_rate=3e-6").training
+    assert given.rate("lora") == given.rate("full") == 3e-6
+
+
 def test_the_image_area_reaches_the_processor_and_stays_with_the_checkpoint(tmp_path: Path) -> None:
     size = override(load_size("tiny"), "pixels.smallest=784, pixels.largest=12544")
     model, processor = load_base(size, seed=0)

@@ -13,11 +13,11 @@ from qoq_lib.model import loading
 from qoq_lib.model.loading import ModelSize, load_size
 from qoq_lib.model.overrides import override
 from qoq_lib.model.tuning import TuningError, parameters_by_part, prepare
-from qoq_lib.training import fitting
-from qoq_lib.training.fitting import check_fits, choose_tuning, plan_here
 from qoq_lib.training.job import TrainingError
 from qoq_lib.training.methods import load_method
-from qoq_lib.training.plan import GIB, Plan, make_plan
+from qoq_lib.training.planning import fitting
+from qoq_lib.training.planning.fitting import check_fits, choose_tuning, plan_here
+from qoq_lib.training.planning.plan import GIB, Plan, make_plan
 
 METHOD = load_method("drpo")
 

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import chisquare
 from transformers import GenerationConfig
 
-from qoq_lib.training.sampling import KeyedGumbel, keyed_sampling, rollout_keys
+from qoq_lib.training.generation.sampling import KeyedGumbel, keyed_sampling, rollout_keys
 
 CPU = torch.device("cpu")
 

@@ -20,8 +20,8 @@ from qoq_lib.training.drpo import Advantages, DomainStatistics
 from qoq_lib.training.estimators import Rewards
 from qoq_lib.training.job import TrainingJob
 from qoq_lib.training.launch import train
-from qoq_lib.training.log import read_log
 from qoq_lib.training.methods import Method, load_method
+from qoq_lib.training.monitoring.log import read_log
 from qoq_lib.training.rewards import COMPONENTS
 from qoq_lib.training.rollouts import RolloutWriter, read_rollouts
 

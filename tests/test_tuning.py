@@ -20,7 +20,7 @@ from qoq_lib.data.phantom import make_phantom
 from qoq_lib.model import loading
 from qoq_lib.model.from_base import base_processor
 from qoq_lib.model.loading import LoadError, load_model, load_size
-from qoq_lib.model.modeling_qoq import QoQForConditionalGeneration
+from qoq_lib.model.modeling_qoq import QoQForConditionalGeneration, QoQModel
 from qoq_lib.model.tuning import (
     PARTS,
     TuningError,
@@ -30,6 +30,7 @@ from qoq_lib.model.tuning import (
     quantization,
 )
 from qoq_lib.training import launch
+from qoq_lib.training.arguments import grpo_config
 from qoq_lib.training.checkpoints import save_checkpoint
 from qoq_lib.training.job import TrainingJob
 from qoq_lib.training.launch import train
@@ -92,7 +93,9 @@ def test_small_steps_reach_the_ecg_path_of_a_bfloat16_model(
     model = get_peft_model(model, adapters) if adapters else model
     taught(model, tiny[1])
     trained = [
-        weight for part, weight in parameters_by_part(model) if part in path and weight.requires_grad
+        weight
+        for part, weight in parameters_by_part(model)
+        if part in path and weight.requires_grad
     ]
     before = [weight.detach().clone() for weight in trained]
     torch.optim.AdamW(trained, lr=1e-6).step()
@@ -157,6 +160,31 @@ def test_reinforced_adapters_change_the_named_parts_and_are_loaded_merged(
     assert (expected - logits(*tiny)).abs().max() > 1e-4
     assert torch.allclose(logits(loaded, processor), expected, atol=1e-5)
     assert torch.allclose(logits(model.merge_and_unload(), processor), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("more, is_walked", [([], False), (["vision_tower"], True)])
+def test_checkpointed_layers_learn_and_a_frozen_tower_is_not_walked_backward(
+    run: Path, rows: Dataset, monkeypatch: pytest.MonkeyPatch, more: list[Any], is_walked: bool
+) -> None:
+    seen: list[bool] = []
+
+    def checkpointed(*given: Any) -> Any:
+        config = grpo_config(*given)
+        config.gradient_checkpointing = True
+        return config
+
+    def spied(self: Any, *given: Any, **named: Any) -> Any:
+        output = image_features(self, *given, **named)
+        seen.extend(part.requires_grad for part in output.pooler_output if torch.is_grad_enabled())
+        return output
+
+    image_features = QoQModel.get_image_features
+    monkeypatch.setattr(launch, "grpo_config", checkpointed)
+    monkeypatch.setattr(QoQModel, "get_image_features", spied)
+    model = reinforced(run, rows, ["language_model", *more])
+    assert set(seen) == {is_walked}
+    learned = [weight for name, weight in model.named_parameters() if "lora_B" in name]
+    assert all(weight.any() for weight in learned)
 
 
 @pytest.fixture
@@ -228,7 +256,8 @@ def test_an_adapter_brings_the_ecg_path_to_a_published_base(tmp_path: Path) -> N
     assert logits(loaded, processor).isfinite().all()
     kept, path = loaded.state_dict(), model.model.ecg_encoder.modules_to_save["default"]
     for name, weight in path.state_dict().items():
-        assert torch.equal(kept[f"model.ecg_encoder.{name}"].to(weight), weight)
+        found = kept[f"model.ecg_encoder.{name}"]
+        assert torch.equal(found, weight.to(found))
     change_settings(folder, modules_to_save=["ecg_projector"])
     with pytest.raises(LoadError, match="holds no ECG encoder and projector"):
         load_model(folder)

@@ -27,7 +27,7 @@ from qoq_lib.model.tiny import PATCH, tiny_processor
 from qoq_lib.model.tuning import prepare
 from qoq_lib.training.arguments import grpo_config
 from qoq_lib.training.checkpoints import save_checkpoint
-from qoq_lib.training.engines import loadable_by_vllm, transformers_engine
+from qoq_lib.training.generation.engines import loadable_by_vllm, transformers_engine
 from qoq_lib.training.job import TrainingJob
 from qoq_lib.training.methods import load_method
 from qoq_lib.training.questions import question_dataset

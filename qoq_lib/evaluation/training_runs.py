@@ -11,7 +11,7 @@ import pandas as pd
 
 from qoq_lib.runs import RunError, runs_root
 from qoq_lib.runs.manifest import Manifest
-from qoq_lib.training.log import read_log
+from qoq_lib.training.monitoring.log import read_log
 from qoq_lib.training.rollouts import read_rollouts
 
 NEEDED = ("step", "id", "domain", "dataset", "sample", "reward", "correct")

@@ -178,6 +178,18 @@ class QoQForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         # By name: in a checkpoint this file must load where qoq_lib is not installed.
         return import_module("qoq_lib.model.from_base").from_base(name, **options)
 
+    def enable_input_require_grads(self) -> None:
+        """As the parent's, which gradient checkpointing calls, but for a frozen vision tower: its
+        hook there would make every backward pass recompute and walk the tower for nothing.
+        """
+        starts = [self.get_input_embeddings()]
+        if any(weight.requires_grad for weight in self.model.visual.blocks.parameters()):
+            starts.append(self.model.visual.get_input_embeddings())
+        self._require_grads_hooks = [
+            start.register_forward_hook(lambda _module, _given, output: output.requires_grad_(True))
+            for start in starts
+        ]
+
     def prepare_inputs_for_generation(  # generate() refuses arguments without a name here
         self,
         input_ids: torch.Tensor,

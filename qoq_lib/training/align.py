@@ -24,7 +24,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from qoq_lib.data.prompts import COORDINATE_STEP, AnswerStyle, answer_text, to_messages
 from qoq_lib.model.loading import AlignmentPlan
 from qoq_lib.model.pixels import model_view
-from qoq_lib.training.callbacks import PlainProgress
+from qoq_lib.training.monitoring.callbacks import PlainProgress
 from qoq_lib.training.naming import Naming, NamingCollator, NamingMix
 
 PERCEPTION_SHARE = 0.4

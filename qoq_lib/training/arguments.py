@@ -6,7 +6,7 @@ from typing import Any
 from trl import GRPOConfig
 
 from qoq_lib.runs import derive_seed
-from qoq_lib.training.engines import engine_options
+from qoq_lib.training.generation.engines import engine_options
 from qoq_lib.training.job import TrainingError, TrainingJob
 
 

@@ -25,20 +25,20 @@ from qoq_lib.model.pixels import model_view
 from qoq_lib.model.tuning import prepare, quantization
 from qoq_lib.runs import derive_seed, resume_command
 from qoq_lib.training.arguments import grpo_config
-from qoq_lib.training.callbacks import LogKeeper, PlainProgress, SaveEvery, StopOnSignal
 from qoq_lib.training.checkpoints import last_complete, remove_partial, save_checkpoint, step_of
 from qoq_lib.training.distributed import MODULE, run_processes
-from qoq_lib.training.engines import check_engine, loadable_by_vllm
+from qoq_lib.training.generation.engines import check_engine, loadable_by_vllm
 from qoq_lib.training.job import CONFIG_FILE, TrainingError, TrainingJob, load_job
-from qoq_lib.training.limits import limits_told
-from qoq_lib.training.log import LOG_FILE, read_log, step_log
 from qoq_lib.training.methods import balanced
+from qoq_lib.training.monitoring.callbacks import LogKeeper, PlainProgress, SaveEvery, StopOnSignal
+from qoq_lib.training.monitoring.limits import limits_told
+from qoq_lib.training.monitoring.log import LOG_FILE, read_log, step_log
+from qoq_lib.training.monitoring.trackers import add_tracker
 from qoq_lib.training.questions import question_dataset
 from qoq_lib.training.rewards import attainable, reward_functions
 from qoq_lib.training.rollouts import RolloutWriter
 from qoq_lib.training.sft import AnswerTrainer
 from qoq_lib.training.stages import answer_length
-from qoq_lib.training.trackers import add_tracker
 from qoq_lib.training.trainer import DRPOTrainer
 from qoq_lib.training.with_unsloth import UnslothDRPOTrainer, check_job, load_adapted
 

@@ -15,8 +15,8 @@ from trl.trainer.utils import RepeatSampler
 
 from qoq_lib.data.prompts import AnswerStyle
 from qoq_lib.training.align import AnswerCollator, largest_box
-from qoq_lib.training.callbacks import PlainProgress
 from qoq_lib.training.checkpoints import SealedCheckpoints
+from qoq_lib.training.monitoring.callbacks import PlainProgress
 from qoq_lib.training.sharing import backbone_of
 
 SHARED = (

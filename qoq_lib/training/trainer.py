@@ -19,10 +19,10 @@ from trl.models.utils import unwrap_model_for_generation
 
 from qoq_lib.training.checkpoints import SealedCheckpoints, read_seal
 from qoq_lib.training.drpo import RECOMMENDED, DomainStatistics, DrpoConfig
-from qoq_lib.training.engines import Split, refuse_greedy, transformers_engine
 from qoq_lib.training.estimators import ESTIMATORS, NEED_GREEDY, Rewards
+from qoq_lib.training.generation.engines import Split, refuse_greedy, transformers_engine
+from qoq_lib.training.generation.sampling import rollout_keys
 from qoq_lib.training.rollouts import RolloutWriter
-from qoq_lib.training.sampling import rollout_keys
 from qoq_lib.training.sharing import (
     Prompt,
     SharedPrompts,
@@ -82,9 +82,6 @@ class DRPOTrainer(SealedCheckpoints, GRPOTrainer):
             refuse_greedy(estimator)
         super().__init__(model=model, args=args, **kwargs)
         args.beta = self.beta = beta
-        if adapted and not (args.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
-            # TRL's hooks for reentrant checkpointing, which make backward walk a frozen tower, too.
-            self.model.disable_input_require_grads()
         if own_reference:
             self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
         backbone_of(self.model).touch_all_encoders = True

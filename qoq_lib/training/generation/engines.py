@@ -21,8 +21,8 @@ from trl.import_utils import is_vllm_available
 
 from qoq_lib.model.plain import without_ecg, write_plain
 from qoq_lib.model.processing_qoq import suppressed_token_ids, vllm_suppression
-from qoq_lib.training.decoding import BUCKET_COST, Decoder
 from qoq_lib.training.estimators import NEED_GREEDY
+from qoq_lib.training.generation.decoding import BUCKET_COST, Decoder
 from qoq_lib.training.job import TrainingError, TrainingJob
 from qoq_lib.training.sharing import Prompt
 

@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from qoq_lib.runs import progress
 from qoq_lib.runs.signals import on_sigterm
-from qoq_lib.training.log import step_log, write_log
+from qoq_lib.training.monitoring.log import step_log, write_log
 
 
 class PlainProgress(TrainerCallback):

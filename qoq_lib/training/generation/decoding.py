@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from transformers import Cache, CompileConfig, DynamicCache, GenerationConfig, StaticCache
 
-from qoq_lib.training.sampling import keyed_sampling
+from qoq_lib.training.generation.sampling import keyed_sampling
 from qoq_lib.training.sharing import Prompt, backbone_of, collate, left_padded, positions
 
 BUCKET_COST = 1024

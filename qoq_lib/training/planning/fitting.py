@@ -10,7 +10,7 @@ from qoq_lib.model.overrides import override
 from qoq_lib.model.tuning import Tuning, check_tuning
 from qoq_lib.training.job import TrainingError
 from qoq_lib.training.methods import Method
-from qoq_lib.training.plan import GIB, Plan, make_plan
+from qoq_lib.training.planning.plan import GIB, Plan, make_plan
 
 SPARE = 0.1  # share of a GPU left to CUDA itself and to fragmentation: a choice, not measured
 VLLM_SHARE = 0.3  # of each GPU, taken by a vLLM that runs beside training: TRL's default

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from qoq_lib.model.tuning import Part
-from qoq_lib.training.counting import Counts
-from qoq_lib.training.decoding import CACHE_STEP
+from qoq_lib.training.generation.decoding import CACHE_STEP
+from qoq_lib.training.planning.counting import Counts
 
 MOMENTS = ("reading", "decoding", "scoring", "backward")
 """When memory may peak: the prompts are read for the rollouts, the last token of all rollouts is

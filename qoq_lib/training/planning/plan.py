@@ -7,9 +7,10 @@ import pandas as pd
 
 from qoq_lib.data.frames import FRAMES
 from qoq_lib.model.loading import ModelSize, image_area
-from qoq_lib.training.counting import Counts, count_parameters, size_config
 from qoq_lib.training.job import Parallel, Rollout
-from qoq_lib.training.memory import (
+from qoq_lib.training.methods import Method
+from qoq_lib.training.planning.counting import Counts, count_parameters, size_config
+from qoq_lib.training.planning.memory import (
     MOMENTS,
     Load,
     Needs,
@@ -18,7 +19,6 @@ from qoq_lib.training.memory import (
     update_needs,
     weight_needs,
 )
-from qoq_lib.training.methods import Method
 
 GIB = 2**30
 TEXT_TOKENS = 512  # of a prompt beside its media: report, question, options, answer format
