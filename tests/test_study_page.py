@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from qoq_lib.evaluation import plots
-from qoq_lib.evaluation.plots.study import binned
+from qoq_lib.evaluation.plots.study import arm_styles, binned
 from qoq_lib.evaluation.study.claims import claims_of
 from qoq_lib.evaluation.study.comparing import Tables, comparison_table
 from qoq_lib.evaluation.study.config import Study
@@ -16,6 +16,7 @@ from qoq_lib.evaluation.study.page import page_text, write_page
 from qoq_lib.evaluation.study.scoring import add_box_floor, score_records
 
 ARMS = ("untrained", "grpo", "drpo")
+PAPER_ARMS = ("untrained", "grpo", "grpo_balanced", "drpo_paper", "drpo")
 DOMAINS = {"ct": 90.0, "mri": 30.0, "ecg": 5.0}
 
 
@@ -30,7 +31,8 @@ def made(drpo: float, noise: float = 0.01) -> tuple[Study, Tables]:
         arms=[{"name": name, "method": None if name == "untrained" else name} for name in ARMS],
     )
     rng, rows = np.random.default_rng(0), []
-    part = {"exact_match": 0.5, "invalid_rate": 0.0, "n": 50}
+    part = {"penalised_f1": 0.3, "balanced_accuracy": 0.4, "exact_match": 0.5}
+    part |= {"invalid_rate": 0.0, "n": 50}
     part |= {"floor_constant": 0.1, "floor_all_options": 0.3}
     for arm, mean in zip(ARMS, (0.2, 0.4, drpo), strict=True):
         for seed in study.seeds:
@@ -45,7 +47,7 @@ def made(drpo: float, noise: float = 0.01) -> tuple[Study, Tables]:
     none = pd.DataFrame(columns=[*keys, "patients_low", "patients_high"])
     cost = pd.DataFrame(
         {"arm": ARMS, "seed": 0, "completions": 1600, "seconds": [0, 9, np.nan], "device": "CPU"}
-    )
+    ).assign(code=["abc", "abc", "def"])
     curves = pd.DataFrame(
         [
             ("grpo", s, t, d, 8, 0.5, 0.25 * t)
@@ -87,8 +89,11 @@ def test_a_large_gain_held_and_says_its_interval() -> None:
     text = page_text(*made(drpo=0.7))
     held = section(text, "What held")
     assert "drpo beats grpo (greedy answers): +0.3" in held
-    assert "drpo gains 43 % or more on grpo" in held
+    assert "The mean gain of drpo on grpo is 43 % or more, and surely above 0" in held
+    assert "grpo is above the floor of listing every option" in held
     assert "Nothing that was asked." in section(text, "What did not hold")
+    assert "drpo beats grpo in exact match" in section(text, "What stays open")
+    assert "Trained by the code of commit abc, def." in text
     assert all("[" in line and "n = 3" in line for line in held.strip().splitlines())
 
 
@@ -96,12 +101,13 @@ def test_the_words_follow_the_numbers() -> None:
     worse = page_text(*made(drpo=0.3))
     failed = section(worse, "What did not hold")
     assert "drpo beats grpo (greedy answers): -0.089 [-0.101, -0.077]" in failed
-    assert "drpo gains 43 % or more" in failed
+    assert "The mean gain of drpo on grpo is 43 % or more" in failed
     small = page_text(*made(drpo=0.45))
     assert "drpo beats grpo (" in section(small, "What held")
-    assert "drpo gains 43 % or more" in section(small, "What did not hold")
-    unclear = page_text(*made(drpo=0.41, noise=0.2))
-    assert "drpo beats grpo (" in section(unclear, "What stays open")
+    assert "The mean gain of drpo on grpo is 43 % or more" in section(small, "What did not hold")
+    unclear = section(page_text(*made(drpo=0.41, noise=0.2)), "What stays open")
+    assert "drpo beats grpo (" in unclear
+    assert "The mean gain of drpo on grpo is 43 % or more" in unclear
 
 
 def test_a_study_with_boxes_says_how_many_times_the_start_they_overlap() -> None:
@@ -110,7 +116,9 @@ def test_a_study_with_boxes_says_how_many_times_the_start_they_overlap() -> None
     text = page_text(study, with_boxes(study, tables, after=0.3))
     held = section(text, "What held")
     claim = next(line for line in held.splitlines() if "The mean IoU of drpo is 10 times" in line)
-    assert "(greedy answers): 1" in claim and "] times, n = 3." in claim
+    assert "(greedy answers): +0.099 [" in claim and "], n = 3." in claim
+    assert "drpo has a higher IoU than its start (greedy answers): +0.28" in held
+    assert "| drpo | greedy | 0.300 [" in section(text, "IoU by arm")
     assert "| untrained | greedy | 0.020 [" in section(text, "IoU by arm")
     assert "drpo has a higher IoU than one box per domain for all patients" in held
     assert "reaches 0.200, mean over seeds" in section(text, "IoU by arm")
@@ -119,15 +127,22 @@ def test_a_study_with_boxes_says_how_many_times_the_start_they_overlap() -> None
     assert "The mean IoU of drpo is 10 times" in section(less, "What did not hold")
 
 
-def test_one_seed_leaves_every_claim_open() -> None:
+def test_without_an_interval_nothing_is_claimed() -> None:
     study, tables = made(drpo=0.7)
     one = tables.results[tables.results["seed"] == 0]
     none = tables.comparison[["decoding", "baseline", "arm", "domain", "metric"]].assign(
         patients_low=np.nan, patients_high=np.nan
     )
     alone = replace(tables, results=one, comparison=comparison_table(study, one, none))
-    assert {claim.verdict for claim in claims_of(study, alone)} == {"open"}
-    assert "[no interval]" in page_text(study, alone)
+    assert claims_of(study, alone) == []
+    text = page_text(study, alone)
+    assert "[no interval]" in text and "Nothing can be claimed yet" in text
+
+
+def test_an_arm_looks_alike_in_every_study() -> None:
+    few, many = arm_styles(["untrained", "grpo", "drpo"]), arm_styles(["rloo", *PAPER_ARMS])
+    assert few["grpo"] == many["grpo"] and few["drpo"] == many["drpo"]
+    assert len(set(many.values())) == len(many)
 
 
 def test_the_page_comes_with_its_numbers_and_figures(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from qoq_lib.evaluation.study.statistics import (
     mean_interval,
     over_seeds,
     ratio_interval,
+    redrawn,
     weighted_macro_f1,
 )
 
@@ -146,7 +147,8 @@ def test_redrawn_macro_f1_is_that_of_the_metrics() -> None:
 
 def test_arms_are_redrawn_with_the_same_patients() -> None:
     table = predictions(0)
-    draws = PatientDraws({"one": table, "two": table[::-1]}, draws=50, seed=0)
+    times = redrawn([table], draws=50, seed=0)
+    draws = PatientDraws({"one": table, "two": table[::-1]}, times)
     one, two = draws.macro_f1("one"), draws.macro_f1("two")
     assert set(one) == {"ct", "mri", "overall"}
     assert all((one[name] == two[name]).all() for name in one)
@@ -166,3 +168,28 @@ def test_the_bootstrap_spans_seeds_and_patients() -> None:
     half = 1.96 * 0.05 / 2
     assert noisy == pytest.approx((0.1 - half, 0.1 + half), abs=0.006)
     assert np.isnan(over_seeds([np.zeros(10)], seed=0)).all()
+
+
+def test_seeds_with_the_same_patients_share_their_draws() -> None:
+    one, two = predictions(0, patients=12), predictions(1, patients=9)
+    times = redrawn([one, two], draws=200, seed=0)
+    assert set(times) == {"mri", "ct", "ct2"}
+    assert all((table.sum() == len(table)).all() for table in times.values())
+    scores = [PatientDraws({"arm": part}, times).macro_f1("arm")["overall"] for part in (one, two)]
+    assert np.isfinite(scores).mean() > 0.5
+    chance = 0.05 * np.random.default_rng(0).standard_normal(2000)
+    alone = over_seeds([chance] * 4, seed=0)
+    shared = over_seeds([chance] * 4, seed=0, same_patients=True)
+    assert shared[1] - shared[0] == pytest.approx(2 * (alone[1] - alone[0]), rel=0.1)
+
+
+def test_with_shared_patients_a_difference_has_the_wider_interval() -> None:
+    plan = study("grpo", "drpo")
+    table = results(grpo=[0.4, 0.5, 0.6], drpo=[0.5, 0.6, 0.701])
+    drawn = {"decoding": "greedy", "baseline": "grpo", "arm": "drpo", "domain": "overall"}
+    drawn |= {"metric": "macro_f1", "patients_low": -0.1, "patients_high": 0.1003}
+    kit = plan.model_copy(update={"data": plan.data.model_copy(update={"source": "kit"})})
+    own = comparison_table(plan, table, pd.DataFrame([drawn])).iloc[0]
+    wide = comparison_table(kit, table, pd.DataFrame([drawn])).iloc[0]
+    assert own["low"] > 0.09
+    assert wide["low"] == -0.1 and wide["high"] == own["high"]

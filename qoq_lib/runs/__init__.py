@@ -7,7 +7,7 @@ The only part of the library that knows notebooks exist::
     run.finish({"reward_mean": 0.61}, artefacts=[checkpoint])  # last cell
 """
 
-from qoq_lib.runs.environment import Environment
+from qoq_lib.runs.environment import Environment, code_version
 from qoq_lib.runs.files import (
     OneSentenceError,
     RunError,
@@ -32,6 +32,7 @@ __all__ = [
     "ParameterError",
     "Run",
     "RunError",
+    "code_version",
     "declared_parameters",
     "derive_seed",
     "is_watched",

@@ -84,9 +84,8 @@ class Environment:
     def rows(self) -> list[tuple[str, str]]:
         """Name and text of each fact, as both displays show them."""
         gpus = [f"{gpu['name']} ({gpu['memory_gib']} GiB)" for gpu in self.hardware["gpus"]]
-        code = (self.git["sha"] or "no git commit")[:13]
         return [
-            ("Code", code + " + uncommitted changes" * bool(self.git["dirty"])),
+            ("Code", _told(self.git)),
             ("Lock", (self.lock_sha256 or "none")[:12]),
             ("Python", f"{self.python} on {self.platform}"),
             ("CPU", f"{self.hardware['cpus']} cores, {self.hardware['ram_gib']} GiB memory"),
@@ -104,6 +103,15 @@ class Environment:
             for name, text in self.rows()
         )
         return f'<table style="{_STYLE}">{rows}</table>'
+
+
+def code_version() -> str:
+    """The commit of this code, and whether it has changes beside it."""
+    return _told(_git())
+
+
+def _told(git: dict[str, Any]) -> str:
+    return (git["sha"] or "no git commit")[:13] + " + uncommitted changes" * bool(git["dirty"])
 
 
 def _git() -> dict[str, Any]:

@@ -24,20 +24,27 @@ from qoq_lib.evaluation.plots.theme import (
 )
 from qoq_lib.evaluation.study.scoring import COMMON, GAP, OVERALL, RARE
 from qoq_lib.evaluation.study.statistics import mean_interval
+from qoq_lib.evaluation.study.wording import questions_text
 
-MARKERS = "osD^vPX"
+# The arms that most studies have look alike in all of them; others take what is left, in order.
+FIXED = ("grpo", "drpo", "grpo_balanced", "drpo_paper")
+MARKERS = "osD^vPX<>ph*"
 METRIC_NAMES = {"macro_f1": "macro-F1", "box_iou": "IoU"}
 FLOORS = {
-    "macro_f1": ("floor_all_options", "all options listed"),
-    "box_iou": ("floor_constant_box", "one box for all patients"),
+    "macro_f1": {
+        "floor_all_options": "all options listed",
+        "floor_constant": "best constant answer",
+    },
+    "box_iou": {"floor_constant_box": "one box for all patients"},
 }
 
 
-def arm_colours(arms: Sequence[str]) -> dict[str, str]:
-    """A colour per arm, in order; the untrained start is grey."""
-    trained = [name for name in arms if name != "untrained"]
-    colours = {name: SERIES[n % len(SERIES)] for n, name in enumerate(trained)}
-    return {name: colours.get(name, MODEL_COLOURS["untrained"]) for name in arms}
+def arm_styles(arms: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each arm; the untrained start is grey."""
+    others = [name for name in arms if name not in (*FIXED, "untrained")]
+    order = {name: number for number, name in enumerate([*FIXED, *others])}
+    styles = {n: (SERIES[k % len(SERIES)], MARKERS[k % len(MARKERS)]) for n, k in order.items()}
+    return {name: styles.get(name, (MODEL_COLOURS["untrained"], "d")) for name in arms}
 
 
 def study_differences(comparison: pd.DataFrame, baseline: str) -> Figure:
@@ -106,8 +113,8 @@ def study_domains(
     """``metric`` by domain and arm, mean over seeds with its t interval; rarest domain at the end.
 
     ``results`` as ``study.scoring.results_table``, ``train_rows`` as ``study.scoring.domain_rows``.
-    Domains without the metric are left out. The grey mark is the floor of an answer that looks at
-    nothing: listing every option, or drawing one box for all patients.
+    Domains without the metric are left out. The grey marks are floors of answers that look at
+    nothing: listing every option, the best constant answer, one box for all patients.
     """
     chosen = results[(results["decoding"] == decoding) & results["domain"].isin(train_rows.index)]
     told = set(chosen[chosen["metric"] == metric]["domain"])
@@ -117,40 +124,36 @@ def study_domains(
     domains = [name for name in ordered if name in told]
     figure = new_figure(0.16 * len(domains) * (len(arms) + 1) + 1.4)
     axis = figure.add_subplot()
-    width, colours = 0.8 / max(len(arms), 1), arm_colours(arms)
+    width, styles = 0.8 / max(len(arms), 1), arm_styles(arms)
     for number, arm in enumerate(arms):
         own = chosen[(chosen["arm"] == arm) & (chosen["metric"] == metric)]
         values = [mean_interval(own[own["domain"] == name]["value"].to_numpy()) for name in domains]
         place = np.arange(len(domains)) + (number - (len(arms) - 1) / 2) * width
-        axis.hlines(place, *_ends(values), color=colours[arm], linewidth=1.8)
-        marker, means = MARKERS[number % len(MARKERS)], [value.mean for value in values]
-        axis.scatter(means, place, color=colours[arm], s=30, marker=marker, label=arm, zorder=3)
+        (colour, marker), means = styles[arm], [value.mean for value in values]
+        axis.hlines(place, *_ends(values), color=colour, linewidth=1.8)
+        axis.scatter(means, place, color=colour, s=30, marker=marker, label=arm, zorder=3)
     _draw_floors(axis, chosen, domains, metric)
     names = [f"{DOMAINS[name].title}\n{train_rows[name]:.0f} training rows" for name in domains]
     axis.set_yticks(range(len(domains)), names, fontsize=8)
     axis.set(xlabel=METRIC_NAMES[metric], xlim=(0, 1), ylim=(len(domains) - 0.5, -0.5))
     axis.grid(False, axis="y")
     legend_below(figure, axis, columns=4)
-    seeds = chosen["seed"].nunique()
+    seeds, questions = chosen["seed"].nunique(), questions_text(results, metric)
     what = f"{METRIC_NAMES[metric][0].upper()}{METRIC_NAMES[metric][1:]} by domain"
-    return titled(figure, f"{what}, {decoding} answers, 95 % intervals (n = {seeds} seeds)")
+    title = f"{what}, {decoding} answers, 95 % intervals inside 0 to 1"
+    return titled(figure, f"{title} (n = {seeds} seeds x {questions} questions)")
 
 
 def _draw_floors(axis: Axes, chosen: pd.DataFrame, domains: Sequence[str], metric: str) -> None:
-    floor, label = FLOORS[metric]
-    floors = chosen[chosen["metric"] == floor].groupby("domain")["value"].mean()
-    axis.vlines(
-        floors[domains],
-        np.arange(len(domains)) - 0.45,
-        np.arange(len(domains)) + 0.45,
-        color=FAINT,
-        linestyle=":",
-        label=f"floor: {label}",
-    )
+    place = np.arange(len(domains))
+    for (floor, label), line in zip(FLOORS[metric].items(), (":", "-"), strict=False):
+        floors = chosen[chosen["metric"] == floor].groupby("domain")["value"].mean()
+        ends = (place - 0.45, place + 0.45)
+        axis.vlines(floors[domains], *ends, color=FAINT, linestyle=line, label=f"floor: {label}")
 
 
 def _ends(values: Sequence) -> tuple[list[float], list[float]]:
-    """Ends of the intervals inside the scale of 0 to 1."""
+    """Ends of the intervals inside the scale of 0 to 1, as the title says."""
     return [max(value.low, 0.0) for value in values], [min(value.high, 1.0) for value in values]
 
 

@@ -5,7 +5,13 @@ import pandas as pd
 from qoq_lib.evaluation.study.comparing import Tables
 from qoq_lib.evaluation.study.scoring import OVERALL
 from qoq_lib.evaluation.study.statistics import Interval, mean_interval
-from qoq_lib.evaluation.study.wording import compared_row, interval_text, markdown, overall_runs
+from qoq_lib.evaluation.study.wording import (
+    compared_row,
+    interval_text,
+    markdown,
+    overall_runs,
+    questions_text,
+)
 
 
 def times_the_start(row: pd.Series) -> Interval:
@@ -44,14 +50,9 @@ def boxes_section(tables: Tables) -> list[str]:
     if table.empty:
         return []
     overall = tables.results[tables.results["domain"] == OVERALL]
-    questions = overall[overall["metric"] == "box_iou"]["n"]
     floor = overall[overall["metric"] == "floor_constant_box"]["value"].mean()
-    note = _NOTE.format(questions=_range(questions), floor=floor)
+    note = _NOTE.format(questions=questions_text(tables.results, "box_iou"), floor=floor)
     return ["## IoU by arm", markdown(table), note]
-
-
-def _range(counts: pd.Series) -> str:
-    return " to ".join(f"{count:,}" for count in sorted({counts.min(), counts.max()}))
 
 
 _NOTE = (

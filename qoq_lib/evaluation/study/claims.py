@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from qoq_lib.evaluation.study.boxes import times_the_start
 from qoq_lib.evaluation.study.comparing import Tables
 from qoq_lib.evaluation.study.config import Study
 from qoq_lib.evaluation.study.planning import DECODINGS
@@ -29,24 +28,33 @@ _FLOORS = {
     "box_iou": ("floor_constant_box", "has a higher IoU than one box per domain for all patients"),
 }
 
+_BESIDE = {
+    "penalised_f1": "in macro-F1 with a price on naming too much",
+    "exact_match": "in exact match",
+}
+"""Scores that over-answering does not raise, by how a claim names them."""
+
 
 @dataclass(frozen=True)
 class Claim:
     """A sentence, the decoding it is about, the interval it stands on, and the verdict.
 
-    ``unit`` is that of the interval: ``points`` of macro-F1 or IoU, ``%``, or ``times``.
+    ``unit`` is that of the interval: ``points`` of a score, or ``%``.
     """
 
     text: str
     decoding: str
     interval: Interval
-    unit: Literal["points", "%", "times"]
+    unit: Literal["points", "%"]
     verdict: Verdict
 
 
 def claims_of(study: Study, tables: Tables) -> list[Claim]:
-    """Every claim that the study's arms allow, for greedy and for sampled answers."""
-    return [claim for decoding in DECODINGS for claim in _claims(study, tables, decoding)]
+    """Every claim that has an interval, for greedy and for sampled answers."""
+    claims = [claim for decoding in DECODINGS for claim in _claims(study, tables, decoding)]
+    return [
+        claim for claim in claims if np.isfinite([claim.interval.low, claim.interval.high]).all()
+    ]
 
 
 def _claims(study: Study, tables: Tables, decoding: str) -> Iterator[Claim]:
@@ -61,15 +69,26 @@ def _claims(study: Study, tables: Tables, decoding: str) -> Iterator[Claim]:
             if (arm, baseline, OVERALL) not in rows.index:
                 continue
             yield _beats(f"{arm} beats {baseline}", decoding, rows.loc[(arm, baseline, OVERALL)])
+            yield from _beside(tables.comparison, arm, baseline, decoding)
             if baseline == leading:
                 yield from _against_leading(arm, baseline, decoding, rows)
-    if "drpo" in arms:
-        yield _above_floor(tables.results, "drpo", decoding, "macro_f1")
+    for arm in [name for name in (leading, "drpo") if name in arms]:
+        yield _above_floor(tables.results, arm, decoding, "macro_f1")
     boxes = _rows(tables.comparison, decoding, "box_iou")
     for arm in [name for name in (leading, *DRPO_ARMS) if name in arms]:
         if (arm, "untrained", OVERALL) in boxes.index:
-            yield _times_the_start(arm, decoding, boxes.loc[(arm, "untrained", OVERALL)])
+            row = boxes.loc[(arm, "untrained", OVERALL)]
+            yield _beats(f"{arm} has a higher IoU than its start", decoding, row)
+            yield _times_the_start(tables.results, arm, decoding)
             yield _above_floor(tables.results, arm, decoding, "box_iou")
+
+
+def _beside(comparison: pd.DataFrame, arm: str, baseline: str, decoding: str) -> Iterator[Claim]:
+    for metric, words in _BESIDE.items():
+        rows = _rows(comparison, decoding, metric)
+        yield _beats(
+            f"{arm} beats {baseline} {words}", decoding, rows.loc[(arm, baseline, OVERALL)]
+        )
 
 
 def _rows(comparison: pd.DataFrame, decoding: str, metric: str) -> pd.DataFrame:
@@ -77,19 +96,23 @@ def _rows(comparison: pd.DataFrame, decoding: str, metric: str) -> pd.DataFrame:
     return comparison[chosen].set_index(["arm", "baseline", "domain"])
 
 
-def _times_the_start(arm: str, decoding: str, row: pd.Series) -> Claim:
-    """Whether the whole interval of the ratio of IoUs lies above, or below, that of the paper."""
-    ratio = times_the_start(row)
-    verdict = _verdict(ratio, against=PAPER_IOU)
-    text = f"The mean IoU of {arm} is {PAPER_IOU:.0f} times that of its start or more"
-    return Claim(text, decoding, ratio, "times", verdict)
+def _times_the_start(results: pd.DataFrame, arm: str, decoding: str) -> Claim:
+    """On the difference, which has an interval where the ratio to a start near 0 has none."""
+    values = _by_arm(results, decoding, "box_iou")
+    interval = mean_interval((values[arm] - PAPER_IOU * values["untrained"]).dropna().to_numpy())
+    text = (
+        f"The mean IoU of {arm} is {PAPER_IOU:.0f} times that of its start or more: IoU minus "
+        f"{PAPER_IOU:.0f} times the start's"
+    )
+    return Claim(text, decoding, interval, "points", _verdict(interval))
 
 
 def _against_leading(arm: str, baseline: str, decoding: str, rows: pd.DataFrame) -> Iterator[Claim]:
     gain = _interval(rows.loc[(arm, baseline, OVERALL)], "gain_pct", "gain_low", "gain_high")
-    reached: Verdict = "held" if gain.mean >= PAPER_GAIN and gain.low > 0 else "did not hold"
-    verdict = reached if np.isfinite(gain.low) else "open"
-    text = f"{arm} gains {PAPER_GAIN:.0f} % or more on {baseline}, with an interval above 0"
+    verdict: Verdict = "did not hold" if gain.high < PAPER_GAIN else "open"
+    if gain.mean >= PAPER_GAIN and gain.low > 0:
+        verdict = "held"
+    text = f"The mean gain of {arm} on {baseline} is {PAPER_GAIN:.0f} % or more, and surely above 0"
     yield Claim(text, decoding, gain, "%", verdict)
     if (arm, baseline, RARE) in rows.index:
         yield _beats(
@@ -106,22 +129,25 @@ def _beats(text: str, decoding: str, row: pd.Series) -> Claim:
 
 
 def _above_floor(results: pd.DataFrame, arm: str, decoding: str, metric: str) -> Claim:
-    chosen = results[
-        (results["arm"] == arm) & (results["decoding"] == decoding) & (results["domain"] == OVERALL)
-    ].pivot(index="seed", columns="metric", values="value")
     floor, text = _FLOORS[metric]
-    interval = mean_interval((chosen[metric] - chosen[floor]).to_numpy())
+    reached, floors = (_by_arm(results, decoding, name)[arm] for name in (metric, floor))
+    interval = mean_interval((reached - floors).dropna().to_numpy())
     return Claim(f"{arm} {text}", decoding, interval, "points", _verdict(interval))
+
+
+def _by_arm(results: pd.DataFrame, decoding: str, metric: str) -> pd.DataFrame:
+    """Overall values, seeds x arms."""
+    chosen = (results["decoding"] == decoding) & (results["domain"] == OVERALL)
+    rows = results[chosen & (results["metric"] == metric)]
+    return rows.pivot(index="seed", columns="arm", values="value")
 
 
 def _interval(row: pd.Series, mean: str, low: str, high: str) -> Interval:
     return Interval(float(row[mean]), float(row[low]), float(row[high]), int(row["seeds"]))
 
 
-def _verdict(interval: Interval, against: float = 0.0) -> Verdict:
-    """Held or not where the whole interval is on one side; open else, and without an interval."""
-    if np.isfinite(interval.low) and interval.low > against:
+def _verdict(interval: Interval) -> Verdict:
+    """Held or not where the whole interval is on one side of zero; open else."""
+    if interval.low > 0:
         return "held"
-    if np.isfinite(interval.high) and interval.high < against:
-        return "did not hold"
-    return "open"
+    return "did not hold" if interval.high < 0 else "open"

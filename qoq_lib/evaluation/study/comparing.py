@@ -26,6 +26,7 @@ from qoq_lib.evaluation.study.statistics import (
     mean_interval,
     over_seeds,
     ratio_interval,
+    redrawn,
 )
 from qoq_lib.runs import derive_seed, write_text_atomic
 
@@ -76,7 +77,8 @@ def comparison_table(
         ``decoding, baseline, arm, domain, metric, seeds``; ``baseline_mean`` and ``arm_mean``;
         ``difference`` (arm - baseline, paired by seed) with ``low`` and ``high``, the 95 % t
         interval over seeds, and ``patients_low`` and ``patients_high``, that of the hierarchical
-        bootstrap (``macro_f1`` only); ``gain_pct``, the gain of the mean relative to the baseline's
+        bootstrap (``macro_f1`` only); where the seeds show the same patients, ``low`` and ``high``
+        are the wider of the two; ``gain_pct``, the gain of the mean relative to the baseline's
         in percent, with Fieller's ``gain_low`` and ``gain_high``. What has no interval is NaN.
     """
     keys = ["decoding", "domain", "metric"]
@@ -94,6 +96,9 @@ def comparison_table(
     columns = ["decoding", "baseline", "arm", "domain", "metric"]
     table = pd.DataFrame(records)
     table = table.merge(bootstrapped, how="left", on=columns)
+    if study.shares_patients:
+        table["low"] = np.fmin(table["low"], table["patients_low"])
+        table["high"] = np.fmax(table["high"], table["patients_high"])
     without_ratio = (table["domain"] == GAP) | (table["metric"] == "invalid_rate")
     table.loc[without_ratio, ["gain_pct", "gain_low", "gain_high"]] = np.nan
     return table[[*columns, *[name for name in table if name not in columns]]]
@@ -126,7 +131,9 @@ def bootstrap(study: Study, runs: Sequence[ArmRun], seed: int) -> pd.DataFrame:
                 shared = [one for one in draws.values() if {arm, baseline} <= set(one)]
                 for domain in shared[0][arm] if shared else ():
                     parts = [one[arm][domain] - one[baseline][domain] for one in shared]
-                    low, high = over_seeds(parts, derive_seed(seed, "seeds"))
+                    low, high = over_seeds(
+                        parts, derive_seed(seed, "seeds"), same_patients=study.shares_patients
+                    )
                     records.append((decoding, baseline, arm, domain, "macro_f1", low, high))
     columns = ["decoding", "baseline", "arm", "domain", "metric", "patients_low", "patients_high"]
     return pd.DataFrame(records, columns=columns)
@@ -136,15 +143,17 @@ def _draws(
     study: Study, runs: Sequence[ArmRun], decoding: str, rare: Sequence[str], seed: int
 ) -> dict[int, dict[str, dict[str, np.ndarray]]]:
     """Draws of macro-F1 by seed, arm and domain, with the groups of domains."""
-    found: dict[int, dict[str, dict[str, np.ndarray]]] = {}
-    for one in sorted({run.start.seed for run in runs}):
-        tables = {
-            run.arm.name: pd.read_parquet(run.predictions(study.split, decoding))
-            for run in runs
-            if run.start.seed == one
-        }
-        patients = PatientDraws(tables, DRAWS, derive_seed(seed, f"patients/{one}"))
-        found[one] = {name: _with_groups(patients.macro_f1(name), rare) for name in tables}
+    tables: dict[int, dict[str, pd.DataFrame]] = {}
+    for run in runs:
+        answers = pd.read_parquet(run.predictions(study.split, decoding))
+        tables.setdefault(run.start.seed, {})[run.arm.name] = answers
+    splits = {one: next(iter(arms.values())) for one, arms in tables.items()}
+    everyone = redrawn([*splits.values()], DRAWS, derive_seed(seed, "patients"))
+    found = {}
+    for one, arms in sorted(tables.items()):
+        own = redrawn([splits[one]], DRAWS, derive_seed(seed, f"patients/{one}"))
+        patients = PatientDraws(arms, everyone if study.shares_patients else own)
+        found[one] = {name: _with_groups(patients.macro_f1(name), rare) for name in arms}
     return found
 
 

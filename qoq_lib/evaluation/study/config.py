@@ -124,6 +124,11 @@ class Study(_Part):
             raise ValueError(f"the baseline {unknown[0]!r} is no arm of the study")
         return self
 
+    @property
+    def shares_patients(self) -> bool:
+        """Whether the seeds split one pool of patients anew; a phantom's seeds have their own."""
+        return self.data.source == "kit"
+
     def size(self) -> ModelSize:
         """The model size with the study's alignment and budget; a new one at each call."""
         values = load_size(self.model_size).model_dump()

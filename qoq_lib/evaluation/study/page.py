@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from qoq_lib.domains import DOMAINS
@@ -94,11 +93,14 @@ def _made_of(study: Study, tables: Tables) -> str:
         f"(but where an arm samples them otherwise), budget ({plan.steps} steps of "
         f"{plan.questions_per_step} questions x {plan.rollouts} rollouts, learning rate "
         f"{plan.rate(size.tuning):g}) and {study.split} split ({questions:,} questions). "
-        f"Settings: `configs/study/{study.name}.yaml`."
+        f"Settings: `configs/study/{study.name}.yaml`. Trained by the code of commit "
+        f"{', '.join(sorted(set(tables.cost['code'])))}."
     )
 
 
 def _verdicts(claims: Sequence[Claim]) -> list[str]:
+    if not claims:
+        return ["Nothing can be claimed yet: an interval takes two seeds."]
     parts = []
     for verdict, heading in HEADINGS.items():
         lines = [claim_text(claim) for claim in claims if claim.verdict == verdict]
@@ -112,9 +114,9 @@ def claim_text(claim: Claim) -> str:
 
 
 def _shown(claim: Claim) -> str:
-    points, times = claim.unit == "points", claim.unit == "times"
-    text = interval_text(claim.interval, signed=not times, digits=3 if points else 1)
-    return text if points or not np.isfinite(claim.interval.mean) else f"{text} {claim.unit}"
+    points = claim.unit == "points"
+    text = interval_text(claim.interval, signed=True, digits=3 if points else 1)
+    return text if points else f"{text} {claim.unit}"
 
 
 def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
@@ -145,6 +147,7 @@ def arms_table(study: Study, tables: Tables) -> pd.DataFrame:
                 "macro-F1": interval_text(mean_interval(scores["macro_f1"])),
                 f"minus {leading}": _difference(tables.comparison, arm, leading, decoding, OVERALL),
                 "relative gain (%)": _gain(tables.comparison, arm, leading, decoding),
+                "penalised F1": interval_text(mean_interval(scores["penalised_f1"])),
                 "exact match": interval_text(mean_interval(scores["exact_match"])),
                 "invalid answers": interval_text(mean_interval(scores["invalid_rate"])),
             }
@@ -236,6 +239,12 @@ _COST_NOTE = (
 )
 
 
+_SAME_PATIENTS = (
+    "The seeds split one pool of patients anew, so test patients recur: a draw of patients holds "
+    "for all seeds, and a difference in macro-F1 has the wider of the two intervals. "
+)
+
+
 def _reading(study: Study, tables: Tables, name: str) -> str:
     chosen = tables.comparison[
         (tables.comparison["domain"] == OVERALL) & (tables.comparison["metric"] == "macro_f1")
@@ -247,8 +256,11 @@ def _reading(study: Study, tables: Tables, name: str) -> str:
         f"hierarchical bootstrap ({DRAWS:,} draws of seeds, then of patients within each data set "
         "of a seed), which is too narrow with few seeds. A claim *held* or *did not hold* when its "
         "whole interval lies on one side of zero (but for the relative gain, which says what it "
-        "asks); no interval is corrected for the number of comparisons "
-        f"({len(chosen)} overall differences). This page and its figures are written by notebook "
-        f"08 from [{RESULTS_FILE}]({name}/{RESULTS_FILE}), [{COMPARISON_FILE}]({name}/"
-        f"{COMPARISON_FILE}) and [{COST_FILE}]({name}/{COST_FILE})."
+        "asks, and does *not hold* when its whole interval lies below that). *Penalised F1* is "
+        "macro-F1 with a price on naming more options than apply. "
+        f"{_SAME_PATIENTS if study.shares_patients else ''}No interval is corrected for the "
+        f"number of comparisons ({len(chosen)} overall differences). This page and its figures are "
+        f"written by notebook 08 from [{RESULTS_FILE}]({name}/{RESULTS_FILE}), [{COMPARISON_FILE}]"
+        f"({name}/{COMPARISON_FILE}) and [{COST_FILE}]({name}/{COST_FILE}). What was tried before "
+        "stands in [study_search.md](study_search.md)."
     )

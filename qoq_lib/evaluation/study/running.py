@@ -29,7 +29,7 @@ from qoq_lib.evaluation.study.planning import (
     start_folder,
 )
 from qoq_lib.model.loading import ModelSize, load_model
-from qoq_lib.runs import derive_seed, sha256_file, write_json_atomic
+from qoq_lib.runs import code_version, derive_seed, sha256_file, write_json_atomic
 from qoq_lib.training import stages
 from qoq_lib.training.checkpoints import last_complete
 from qoq_lib.training.estimators import NEED_GREEDY
@@ -40,7 +40,7 @@ from qoq_lib.training.rollouts import read_rollouts
 
 CURVE_FILE = "curve.parquet"
 SAVE_MINUTES = 1.0  # between checkpoints: an arm of a tiny model takes minutes
-METRICS = ("macro_f1", "exact_match", "invalid_rate")
+METRICS = ("macro_f1", "penalised_f1", "balanced_accuracy", "exact_match", "invalid_rate")
 BOX_METRICS = ("box_iou", "pointing")  # of a study whose answers draw boxes
 FLOORS = ("constant", "all_options")
 
@@ -120,7 +120,7 @@ def _train(study: Study, run: ArmRun, data: DatasetDict) -> None:
         train(job, data["train"], run.folder)
         cost |= {"seconds": round(time.monotonic() - begin, 3), "resumed": resumed}
         cost |= {"completions": _completions(run.folder, method), "device": _device(size)}
-    write_json_atomic(run.cost, cost)
+    write_json_atomic(run.cost, cost | {"code": code_version()})
 
 
 def _completions(folder: Path, method: Method) -> int:
@@ -171,11 +171,15 @@ def _score(study: Study, run: ArmRun) -> None:
 
 
 def _numbers(score: Mapping[str, Any], boxes: Sequence[str]) -> dict[str, float]:
-    """The scores that a study keeps; ``lesions`` is how many questions those of boxes rest on."""
-    numbers = {name: score[name] for name in ("n", *METRICS)}
+    """The scores that a study keeps; ``lesions`` is how many questions those of boxes rest on.
+
+    A domain without options to choose from has no scores of labels.
+    """
+    numbers = {name: score[name] for name in ("n", *METRICS) if name in score}
     if drawn := [name for name in boxes if name in score]:
         numbers |= {name: score[name] for name in drawn} | {"lesions": score["rows"][drawn[0]]}
-    return numbers | {f"floor_{name}": score["floors"][name] for name in FLOORS}
+    floors = {name: value for name, value in score["floors"].items() if name in FLOORS}
+    return numbers | {f"floor_{name}": value for name, value in floors.items()}
 
 
 def _sized(study: Study, data: DatasetDict, processor: Any) -> ModelSize:

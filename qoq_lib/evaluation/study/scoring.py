@@ -115,7 +115,7 @@ def _questions(part: Mapping[str, float], metric: str) -> int:
 
 
 def cost_table(study: Study, runs: Sequence[ArmRun]) -> pd.DataFrame:
-    """``arm, seed, completions, seconds, device`` of every finished run.
+    """``arm, seed, completions, seconds, device, code`` of every finished run.
 
     ``completions`` are all that training sampled, ReMax's greedy ones included. ``seconds`` is NaN
     for a training that was interrupted and resumed: what came before the kill is not known.

@@ -69,34 +69,41 @@ def _t(n: int) -> float:
     return float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
 
 
+def redrawn(splits: Sequence[pd.DataFrame], draws: int, seed: int) -> dict[str, pd.DataFrame]:
+    """How often each patient of ``splits`` is drawn: by data set, patients x draws.
+
+    Patients are drawn with replacement inside each data set, so that no domain is ever empty.
+    """
+    rng = np.random.default_rng(seed)
+    patients = pd.concat([split[["dataset", "patient_id"]] for split in splits])
+    found = {}
+    for dataset, rows in patients.drop_duplicates().groupby("dataset", sort=True):
+        names = sorted(rows["patient_id"])
+        chances = np.full(len(names), 1 / len(names))
+        times = rng.multinomial(len(names), chances, size=draws)
+        found[str(dataset)] = pd.DataFrame(times.T.astype(float), index=names)
+    return found
+
+
 class PatientDraws:
     """Macro-F1 of several arms on one test split, under shared redraws of its patients.
 
-    Patients are drawn with replacement inside each data set, so that no domain is ever empty.
-
     Args:
         predictions: of each arm, on the same questions.
-        draws: number of redraws.
-        seed: of the redraws.
+        times: how often each patient is drawn, as ``redrawn``.
     """
 
-    def __init__(self, predictions: Mapping[str, pd.DataFrame], draws: int, seed: int) -> None:
-        self._weights: list[tuple[str, str, np.ndarray]] = []
-        rng = np.random.default_rng(seed)
-        first = next(iter(predictions.values())).sort_values("id")
-        for (domain, dataset), rows in first.groupby(["domain", "dataset"], sort=True):
-            _, patient = np.unique(rows["patient_id"], return_inverse=True)
-            count = patient.max() + 1
-            times = rng.multinomial(count, np.full(count, 1 / count), size=draws)
-            self._weights.append((domain, dataset, times[:, patient].astype(float)))
+    def __init__(
+        self, predictions: Mapping[str, pd.DataFrame], times: Mapping[str, pd.DataFrame]
+    ) -> None:
+        self._times = times
         self._tables = {name: answered(table) for name, table in predictions.items()}
 
     def macro_f1(self, arm: str) -> dict[str, np.ndarray]:
         """Draws of macro-F1 by domain and ``overall``, means unweighted as in ``metrics``."""
-        table = self._tables[arm].sort_values("id")
         by_domain: dict[str, list[np.ndarray]] = {}
-        for domain, dataset, weights in self._weights:
-            rows = table[(table["domain"] == domain) & (table["dataset"] == dataset)]
+        for (domain, dataset), rows in self._tables[arm].groupby(["domain", "dataset"], sort=True):
+            weights = self._times[dataset].loc[rows["patient_id"]].to_numpy().T
             by_domain.setdefault(domain, []).append(weighted_macro_f1(rows, weights))
         scores = {domain: np.mean(parts, axis=0) for domain, parts in by_domain.items()}
         return scores | {"overall": np.mean(list(scores.values()), axis=0)}
@@ -105,7 +112,8 @@ class PatientDraws:
 def weighted_macro_f1(rows: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
     """Macro-F1 of one data set under ``weights``, draws x rows, as ``metrics`` defines it.
 
-    Classes are those that occur among the true answers of a draw. ``rows`` as ``metrics.answered``.
+    Classes are those that occur among the true answers of a draw; NaN where a draw is empty.
+    ``rows`` as ``metrics.answered``.
     """
     names = sorted({label for labels in rows["answers"] for label in labels})
     true = np.array([[name in set(labels) for name in names] for labels in rows["answers"]], float)
@@ -113,14 +121,18 @@ def weighted_macro_f1(rows: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
     hits, positives = weights @ (true * said), weights @ true
     f1 = 2 * hits / np.maximum(positives + weights @ said, 1e-12)
     occurs = positives > 0
-    return (f1 * occurs).sum(axis=1) / occurs.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return (f1 * occurs).sum(axis=1) / occurs.sum(axis=1)
 
 
-def over_seeds(differences: Sequence[np.ndarray], seed: int) -> tuple[float, float]:
+def over_seeds(
+    differences: Sequence[np.ndarray], seed: int, *, same_patients: bool = False
+) -> tuple[float, float]:
     """Ends of the hierarchical bootstrap's interval: seeds are drawn, then patients within.
 
     ``differences`` holds a vector of patient draws per seed; each drawn seed, a repeated one too,
-    gets a patient draw of its own.
+    gets a patient draw of its own. Where all seeds show the ``same_patients``, one draw of them
+    holds for all; one that leaves a seed without any patient of a data set does not count.
     """
     table = np.stack(differences)
     seeds, draws = table.shape
@@ -128,6 +140,7 @@ def over_seeds(differences: Sequence[np.ndarray], seed: int) -> tuple[float, flo
         return np.nan, np.nan
     rng = np.random.default_rng(seed)
     chosen = rng.integers(seeds, size=(draws, seeds))
-    means = table[chosen, rng.integers(draws, size=chosen.shape)].mean(axis=1)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    patients = rng.integers(draws, size=(draws, 1) if same_patients else chosen.shape)
+    means = table[chosen, patients].mean(axis=1)
+    low, high = np.nanquantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

@@ -25,6 +25,12 @@ def overall_runs(results: pd.DataFrame) -> Iterable:
     return results[results["domain"] == OVERALL].groupby(["arm", "decoding"], sort=False)
 
 
+def questions_text(results: pd.DataFrame, metric: str) -> str:
+    """Questions that a seed's overall score rests on: a number, or lowest to highest."""
+    counts = results[(results["domain"] == OVERALL) & (results["metric"] == metric)]["n"]
+    return " to ".join(f"{count:,}" for count in sorted({counts.min(), counts.max()}))
+
+
 def compared_row(
     comparison: pd.DataFrame, metric: str = "macro_f1", **keys: str
 ) -> pd.Series | None:
