@@ -35,7 +35,8 @@ def run_study(
     Args:
         study: see ``config``.
         folder: the run folder; what it holds of this or another study is used again.
-        workers: processes, each of one CPU thread; none starts where all is finished.
+        workers: processes, each of one CPU thread; none starts where all is finished. A GPU is used
+            by sizes that need one alone.
         data_root: folder of the kit, for a study on it.
 
     Raises:
@@ -46,7 +47,7 @@ def run_study(
         raise StudyError(
             f"Study {study.name!r} reads the clinical kit: give its folder as data_root."
         )
-    with _alone_in(folder), _Crew(workers) as crew:
+    with _alone_in(folder), _Crew(workers, study.size().needs_gpu) as crew:
         starts: dict[int, Start] = {}
         queued: set[Path] = set()
 
@@ -75,9 +76,9 @@ def run_study(
 class _Crew:
     """Labelled jobs over spawned processes; a failed one does not stop the others."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, needs_gpu: bool = False) -> None:
         context = get_context("spawn")  # a forked copy of torch's threads would hang
-        self._pool = ProcessPoolExecutor(workers, context, initializer=_start_worker)
+        self._pool = ProcessPoolExecutor(workers, context, _start_worker, (needs_gpu,))
         self._labels: dict[Future[Any], str] = {}
 
     def __enter__(self) -> "_Crew":
@@ -128,7 +129,9 @@ def _worker_died() -> StudyError:
     )
 
 
-def _start_worker() -> None:
+def _start_worker(needs_gpu: bool) -> None:
+    if not needs_gpu:  # a size that trains on the CPU answers there, too
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
