@@ -28,6 +28,7 @@ def test_a_training_in_progress_with_predictions_of_an_older_schema(tmp_path: Pa
     Manifest(run / "run.json", "early").claim("03_drpo_train", {"parameters": {}})
     said = printed(analysed(tmp_path, "early"))
     assert "Models: aligned; 18 test questions" in said
+    assert "How the answers of aligned were decoded is not known." in said
     assert "03_drpo_train of this run is recorded as running." in said
     assert "do not hold boxes (no IoU)" in said and "hold no option_logprobs" in said
     assert "tell neither sex nor age" in said and "images cannot be shown" in said

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from qoq_lib.domains import DOMAINS, domain_order
+from qoq_lib.evaluation.decoding import decoding_notes
 from qoq_lib.evaluation.metrics import FLOORS, MIN_PATIENTS, PredictionsError, compare
 from qoq_lib.runs import RunError
 from qoq_lib.runs.manifest import Manifest
@@ -58,6 +59,7 @@ def notes(run: Path, predictions: Predictions, scores: Scores) -> list[str]:
     score = scores[last]
     n, patients = score["overall"]["n"], score["overall"]["patients"]
     said = [f"Models: {', '.join(scores)}; {n:,} test questions of {patients:,} patients."]
+    said += decoding_notes(predictions)
     said += [f"{stage} of this run is recorded as {how}." for stage, how in _unfinished(run)]
     few = [DOMAINS[name].title for name, part in score["domains"].items() if part["too_few"]]
     if few:
