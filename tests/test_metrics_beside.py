@@ -180,6 +180,14 @@ def test_a_gain_is_paired() -> None:
         compare(before.head(3), after)
 
 
+@pytest.mark.parametrize("name", ["patient_id", "dataset"])
+def test_a_pair_of_other_patients_or_sets_is_refused(name: str) -> None:
+    before = table(["a"] * 20, ["b"] * 20)
+    after = before.assign(**{name: ["other", *before[name][1:]]})
+    with pytest.raises(PredictionsError, match=rf"another {name} of the question 'x/0', '\w+' and"):
+        compare(before, after)
+
+
 def test_rows_tell_what_they_can() -> None:
     rows = answered(table(["a", "b"], ["a", "b"]).assign(n_tokens=[3, 5]))
     assert rows["tokens"].tolist() == [3, 5] and rows["box_iou"].isna().all()

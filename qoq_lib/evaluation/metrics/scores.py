@@ -94,16 +94,32 @@ def compare(
     interval from the same resamples of patients in both, and there are no classes or subgroups.
 
     Raises:
-        PredictionsError: also where the two tables do not hold the same ids.
+        PredictionsError: also where the two tables do not hold the same ids, or tell another
+            patient, data set or domain of one.
     """
-    if sorted(before["id"]) != sorted(after["id"]):
+    tables = answered(before), answered(after)
+    _check_pairs(*tables)
+    resampling = _resampling(after, resamples, seed)
+    first, second = (_tree(table, resampling, _scores) for table in tables)
+    return _plain_tree(_difference(first, second))
+
+
+def _check_pairs(before: pd.DataFrame, after: pd.DataFrame) -> None:
+    """Refuse tables of other questions, or of other patients: their resamples are shared."""
+    tables = [table.sort_values("id", kind="stable") for table in (before, after)]
+    first, second = (list(table["id"]) for table in tables)
+    if first != second:
         raise PredictionsError(
             "The two tables do not answer the same questions: predict with both models on one "
             "split, or keep the ids that both have."
         )
-    resampling = _resampling(after, resamples, seed)
-    first, second = (_tree(answered(table), resampling, _scores) for table in (before, after))
-    return _plain_tree(_difference(first, second))
+    for name in ("patient_id", "dataset", "domain"):
+        for key, one, other in zip(first, *(table[name] for table in tables), strict=True):
+            if one != other:
+                raise PredictionsError(
+                    f"The two tables tell another {name} of the question {key!r}, {one!r} and "
+                    f"{other!r}: predict with both models on one assembly of the data."
+                )
 
 
 def _resampling(predictions: pd.DataFrame, resamples: int, seed: int) -> Resampling:
