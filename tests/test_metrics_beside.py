@@ -168,6 +168,37 @@ def test_subgroups_and_their_gap() -> None:
     assert evaluate(women.drop(columns=["sex", "age_years"]))["subgroups"] == {}
 
 
+def test_other_data_sets_make_no_gap() -> None:
+    """Women mostly have the easy set, men the hard one; in each, both are right equally often."""
+
+    def asked(sex: str, name: str, count: int, said: list[str]) -> pd.DataFrame:
+        rows = table(["a", "b"] * (count // 2), (said * count)[:count], sex=sex, dataset=name)
+        return rows.assign(patient_id=f"{sex}/{name}/" + rows["id"], id=f"{name}/" + rows["id"])
+
+    easy, hard = ["a", "b"], ["a", "a"]
+    parts = [asked("F", "easy", 80, easy), asked("F", "hard", 20, hard)]
+    parts += [asked("M", "easy", 20, easy), asked("M", "hard", 80, hard)]
+    own = [asked("F", "mammograms", 40, ["b", "a"])]  # of women alone, and all wrong
+    sex = evaluate(pd.concat(parts + own))["subgroups"]["sex"]
+    assert sex["groups"]["F"]["overall"]["exact_match"] < 0.6
+    for gap in sex["gaps"].values():
+        assert gap["value"] == 0 and gap["datasets"] == 2
+        assert gap["interval"] == [0, 0] or gap["interval"][0] < 0 < gap["interval"][1]
+    worse = [asked("M", "easy", 20, hard), *parts[:2], parts[3]]
+    gap = evaluate(pd.concat(worse))["subgroups"]["sex"]["gaps"]["exact_match"]
+    assert (gap["value"], gap["highest"], gap["datasets"]) == (pytest.approx(0.25), "F", 2)
+    apart = evaluate(pd.concat([parts[0], parts[3]]))["subgroups"]["sex"]
+    assert apart["gaps"] == {} and set(apart["groups"]) == {"F", "M"}
+
+
+def test_a_gap_skips_what_a_group_cannot_tell() -> None:
+    women = table(["a", "b"] * 10, ["a", "b"] * 10, sex="F")
+    men = women.assign(sex="M", options=[["a"]] * 20, answers=[["a"]] * 20)
+    men = men.assign(patient_id="m" + men["patient_id"], id="m" + men["id"])
+    gaps = evaluate(pd.concat([women, men]))["subgroups"]["sex"]["gaps"]
+    assert set(gaps) == {"exact_match", "invalid_rate"}
+
+
 def test_a_gain_is_paired() -> None:
     before, after = table(["a"] * 40, ["b"] * 40), table(["a"] * 40, ["a", "b"] * 20)
     gain = compare(before, after)

@@ -151,7 +151,10 @@ def measure_table(scores: Scores) -> pd.DataFrame:
 
 
 def gap_table(scores: Mapping[str, Any]) -> pd.DataFrame:
-    """The gaps between subgroups of one model's scores: measure, best and worst group."""
+    """The gaps between subgroups of one model's scores: measure, best and worst group.
+
+    "data sets": how many both groups have; the gap rests on them alone.
+    """
     rows = [
         {
             "patients by": kind,
@@ -159,6 +162,7 @@ def gap_table(scores: Mapping[str, Any]) -> pd.DataFrame:
             "highest": gap["highest"],
             "lowest": gap["lowest"],
             "gap": _with_interval(gap["value"], gap["interval"]),
+            "data sets": gap["datasets"],
         }
         for kind, found in scores["subgroups"].items()
         for measure, gap in found["gaps"].items()
