@@ -51,6 +51,19 @@ def test_subgroups_stand_beside_the_whole_with_their_n() -> None:
         plots.subgroup_chart(evaluate(predictions()))
 
 
+def test_without_options_to_choose_from_one_sentence_stands_for_a_figure() -> None:
+    rows = predictions(("ct",), right=0.5).assign(sex=["F", "M"] * 4)
+    where = rows.assign(options=[["lung"]] * 8, answers=[["lung"]] * 8)
+    found = evaluate(where)
+    for by_set in (False, True):
+        with pytest.raises(plots.PlotError, match="^No question has options to choose from"):
+            plots.score_chart({"trained": found}, by_set)
+    with pytest.raises(plots.PlotError, match="^The questions tell no macro-F1"):
+        plots.subgroup_chart(found)
+    mixed = pd.concat([rows.assign(sex="F"), where.assign(sex="M", dataset="where")])
+    assert "M\nn = 8" in words(plots.subgroup_chart(evaluate(mixed)))
+
+
 def test_calibration_has_a_panel_per_domain_or_a_sentence() -> None:
     rows = predictions(("ct", "ecg"))
     odds = [

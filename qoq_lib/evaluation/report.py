@@ -1,6 +1,6 @@
 """From a run's predictions to what notebook 05 says: its notes and its score tables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,8 @@ def notes(run: Path, predictions: Predictions, scores: Scores) -> list[str]:
         )
     if len(score["domains"]) == 1:
         said.append("One domain has questions: the overall score is that domain's.")
+    if "macro_f1" not in score["overall"]:
+        said.append("No question has options to choose from, so there is no macro-F1.")
     lacking = [what for name, what in _ADDED.items() if name not in predictions[last]]
     if lacking:
         said.append(f"The {last} model's predictions do not hold {'; '.join(lacking)}.")
@@ -219,6 +221,16 @@ def paper_table(metric: str, models: tuple[str, ...], table: str) -> pd.DataFram
     order = [*domain_order([name for name in wide.index if name in DOMAINS]), "overall"]
     wide = wide.loc[order].rename(index={name: _title(name) for name in order})
     return wide.rename_axis(index=None, columns=None)
+
+
+def run_metrics(scores: Scores, measures: Sequence[str]) -> dict[str, float]:
+    """Overall scores for ``run.json``, ``measure_model``: those that the questions can tell."""
+    return {
+        f"{measure}_{name}": score["overall"][measure]
+        for measure in measures
+        for name, score in scores.items()
+        if measure in score["overall"]
+    }
 
 
 def by_domain(scores: Scores) -> dict[str, dict[str, Any]]:

@@ -180,6 +180,8 @@ def _label_estimates(rows: pd.DataFrame, weights: Weights) -> Estimates:
 
 
 def _paper_scores(rows: pd.DataFrame, weights: Weights) -> Estimates:
+    if not _asks_for_a_label(rows):
+        return {}
     every = pd.Series(True, index=rows.index).to_numpy()
     scores = paper_scores(LabelSets.of(*paper_sets(rows)), weights)
     return {name: weights.estimate(values, every) for name, values in scores.items()}
