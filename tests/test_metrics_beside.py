@@ -14,6 +14,7 @@ from qoq_lib.data.sources.multimodal import ENDINGS, STAYS
 from qoq_lib.evaluation.metrics import MIN_PATIENTS, PredictionsError, compare, evaluate
 from qoq_lib.evaluation.metrics.confidence import auroc, confidences
 from qoq_lib.evaluation.metrics.reading import answered
+from qoq_lib.evaluation.metrics.resampling import Resampling
 
 
 def table(true: list[str], said: list[str], options: Any = ("a", "b"), **more: Any) -> pd.DataFrame:
@@ -48,6 +49,24 @@ def test_a_score_lies_in_its_interval_even_where_resamples_are_biased() -> None:
     for name in ("macro_f1", "penalised_f1", "all_options", "exact_match", "f1_above_floor"):
         low, high = found["intervals"][name]
         assert low <= found.get(name, found["floors"].get(name)) <= high <= 1
+
+
+def test_a_domain_of_three_patients_is_in_every_resample() -> None:
+    many = table(["a"] * 60, ["a"] * 60)
+    few = table(["a"] * 3, ["b"] * 3, domain="ecg", dataset="leads")
+    few = few.assign(patient_id="few" + few["patient_id"])
+    found = overall(pd.concat([many, few]))
+    assert found["exact_match"] == 0.5 and found["intervals"]["exact_match"] == [0.5, 0.5]
+
+
+def test_each_data_set_keeps_its_number_of_patients() -> None:
+    who = {"x": ["a", "b", "c", "d", "e"], "y": ["d", "e", "f"], "z": ["g"]}
+    rows = [("ct", name, patient) for name, own in who.items() for patient in own * 2]
+    drawn = Resampling(pd.DataFrame(rows, columns=["domain", "dataset", "patient_id"]), 40, seed=0)
+    for own in who.values():
+        times = drawn.counts[:, drawn.patients.get_indexer(own)]
+        assert (times.sum(axis=1) == len(own)).all()
+    assert (drawn.counts[0] == 1).all() and (drawn.counts[1:] != 1).any()
 
 
 def test_more_rows_of_the_same_patients_do_not_narrow_it() -> None:

@@ -77,7 +77,7 @@ def evaluate(
         PredictionsError: a column is missing, the table is empty, or a row cannot be scored.
         ValueError: a domain is unknown.
     """
-    table, resampling = answered(predictions), _resampling(predictions, resamples, seed)
+    table, resampling = answered(predictions), Resampling(predictions, resamples, seed)
     score = _paper_scores if paper else _scores
     scores = _plain_tree(_tree(table, resampling, score))
     if not paper:
@@ -99,7 +99,7 @@ def compare(
     """
     tables = answered(before), answered(after)
     _check_pairs(*tables)
-    resampling = _resampling(after, resamples, seed)
+    resampling = Resampling(after, resamples, seed)
     first, second = (_tree(table, resampling, _scores) for table in tables)
     return _plain_tree(_difference(first, second))
 
@@ -120,10 +120,6 @@ def _check_pairs(before: pd.DataFrame, after: pd.DataFrame) -> None:
                     f"The two tables tell another {name} of the question {key!r}, {one!r} and "
                     f"{other!r}: predict with both models on one assembly of the data."
                 )
-
-
-def _resampling(predictions: pd.DataFrame, resamples: int, seed: int) -> Resampling:
-    return Resampling(predictions["patient_id"], resamples, seed)
 
 
 Scorer = Callable[[pd.DataFrame, Weights], Estimates]
