@@ -56,6 +56,7 @@ def test_questions_with_one_option_only_as_a_run_of_echonet_has(tmp_path: Path) 
     assert {path.stem for path in (run / "figures").glob("*.svg")} == {
         *("05_confusion", "05_overlap")
     }
+    assert "no Overall, as the paper averages none" in out.read_text()
     metrics = read_result(out)["metrics"]
     assert metrics["box_iou_aligned"] == 0.5 and metrics["box_iou_trained"] == 1.0
     assert metrics["exact_match_trained"] == 1.0 and not any("macro_f1" in key for key in metrics)
