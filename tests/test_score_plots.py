@@ -1,5 +1,7 @@
 """Figures of a test: models beside the floors, subgroups, confusions, calibration, overlap."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -83,6 +85,10 @@ def test_overlaps_are_drawn_or_said_in_a_sentence() -> None:
     drawn = plain.assign(completion=said)
     figure = plots.overlap_chart({"aligned": plain, "trained": drawn})
     assert "CT (mean 0.50, n = 8)" in words(figure) and "filled: trained)" in words(figure)
+    many = pd.concat([drawn, plain]).assign(patient_id=[str(number) for number in range(16)])
+    titles = words(plots.overlap_chart({"trained": many}))
+    low, high = map(float, re.search(r"mean 0\.25 \[(.+), (.+)\], n = 16", titles).groups())
+    assert 0 < low < 0.25 < high < 0.5
     both = plots.overlap_chart({"aligned": drawn, "trained": drawn})
     assert "line: aligned" in words(both)
     with pytest.raises(plots.PlotError, match="None of the 8 completions of the trained model"):
