@@ -84,7 +84,7 @@ def test_overlaps_are_drawn_or_said_in_a_sentence() -> None:
     said = '```json\n[{"bbox_2d": [0, 0, 4, 2], "label": "x"}]\n```' + plain["completion"]
     drawn = plain.assign(completion=said)
     figure = plots.overlap_chart({"aligned": plain, "trained": drawn})
-    assert "CT (mean 0.50, n = 8)" in words(figure) and "filled: trained)" in words(figure)
+    assert "CT\nmean 0.50, n = 8" in words(figure) and "filled: trained)" in words(figure)
     many = pd.concat([drawn, plain]).assign(patient_id=[str(number) for number in range(16)])
     titles = words(plots.overlap_chart({"trained": many}))
     low, high = map(float, re.search(r"mean 0\.25 \[(.+), (.+)\], n = 16", titles).groups())

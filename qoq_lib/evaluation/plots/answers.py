@@ -130,13 +130,13 @@ def overlap_chart(predictions: dict[str, pd.DataFrame]) -> Figure:
         )
     earlier = [table for table in tables[:-1] if table["regions"].map(len).any()]
     domains = domain_order(list(rows["domain"].unique()))
-    figure, axes = panels(len(domains), height=2.0, sharex=True, sharey=True)
+    figure, axes = panels(len(domains), height=2.2, sharex=True, sharey=True)
     for axis, domain in zip(axes, domains, strict=True):
         _draw_overlaps(axis, rows, domain, color=PALETTE[domain])
         for table in earlier:
             _draw_overlaps(axis, table, domain, color=INK, histtype="step", linewidth=1.2)
         mean = _mean_overlap(rows[rows["domain"] == domain])
-        axis.set_title(f"{DOMAINS[domain].title} ({mean})", fontsize=9)
+        axis.set_title(f"{DOMAINS[domain].title}\n{mean}", fontsize=9)
         axis.set_xlim(0, 1)
     figure.supxlabel("IoU with the lesions, boxes matched one to one", fontsize=9)
     figure.supylabel("share of rows", fontsize=9)
