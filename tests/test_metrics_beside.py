@@ -238,6 +238,13 @@ def test_a_pair_of_other_patients_or_sets_is_refused(name: str) -> None:
         compare(before, after)
 
 
+def test_a_row_without_a_patient_is_refused() -> None:
+    rows = table(["a"] * 12, ["a"] * 12)
+    rows["patient_id"] = [None, *rows["patient_id"][1:]]
+    with pytest.raises(PredictionsError, match=r"^The patient_id (None|nan) is none"):
+        evaluate(rows)
+
+
 def test_rows_tell_what_they_can() -> None:
     rows = answered(table(["a", "b"], ["a", "b"]).assign(n_tokens=[3, 5]))
     assert rows["tokens"].tolist() == [3, 5] and rows["box_iou"].isna().all()

@@ -19,6 +19,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from qoq_lib.evaluation.metrics.reading import PredictionsError
+
 MIN_PATIENTS = 10
 """Scores that rest on fewer patients have no interval: resamples of so few tell nothing."""
 
@@ -48,8 +50,18 @@ class Resampling:
                 self.counts[row, places] = rng.multinomial(len(places), alike)
 
     def weights(self, patients: pd.Series) -> "Weights":
-        """The weights of rows of these patients."""
-        numbers, codes = np.unique(self.patients.get_indexer(patients), return_inverse=True)
+        """The weights of rows of these patients.
+
+        Raises:
+            PredictionsError: one of them is missing, or is not in the table.
+        """
+        places = self.patients.get_indexer(patients)
+        if (places < 0).any():
+            raise PredictionsError(
+                f"The patient_id {patients[places < 0].iloc[0]!r} is none of the patients that are "
+                "resampled: give every row its patient_id, the same in tables that are compared."
+            )
+        numbers, codes = np.unique(places, return_inverse=True)
         return Weights(self.counts[:, numbers].astype(float), codes, numbers)
 
 
