@@ -100,6 +100,7 @@ def test_grounding_earns_nothing_for_naming_the_only_label() -> None:
     alone = both["domains"]["ct"]["datasets"]["where"]
     assert "macro_f1" not in alone and alone["floors"] == {} and alone["invalid_rate"] == 0
     assert score_table({"model": evaluate(where)})["model"].isna().all()
+    assert "f1" not in evaluate(where, paper=True)["overall"]
 
 
 def test_data_sets_then_domains_then_overall_unweighted() -> None:

@@ -14,6 +14,7 @@ from qoq_lib.data.sources.multimodal import ENDINGS, STAYS
 from qoq_lib.evaluation.metrics import MIN_PATIENTS, PredictionsError, compare, evaluate
 from qoq_lib.evaluation.metrics.confidence import auroc, confidences
 from qoq_lib.evaluation.metrics.reading import answered
+from qoq_lib.evaluation.metrics.resampling import Resampling
 
 
 def table(true: list[str], said: list[str], options: Any = ("a", "b"), **more: Any) -> pd.DataFrame:
@@ -48,6 +49,24 @@ def test_a_score_lies_in_its_interval_even_where_resamples_are_biased() -> None:
     for name in ("macro_f1", "penalised_f1", "all_options", "exact_match", "f1_above_floor"):
         low, high = found["intervals"][name]
         assert low <= found.get(name, found["floors"].get(name)) <= high <= 1
+
+
+def test_a_domain_of_three_patients_is_in_every_resample() -> None:
+    many = table(["a"] * 60, ["a"] * 60)
+    few = table(["a"] * 3, ["b"] * 3, domain="ecg", dataset="leads")
+    few = few.assign(patient_id="few" + few["patient_id"])
+    found = overall(pd.concat([many, few]))
+    assert found["exact_match"] == 0.5 and found["intervals"]["exact_match"] == [0.5, 0.5]
+
+
+def test_each_data_set_keeps_its_number_of_patients() -> None:
+    who = {"x": ["a", "b", "c", "d", "e"], "y": ["d", "e", "f"], "z": ["g"]}
+    rows = [("ct", name, patient) for name, own in who.items() for patient in own * 2]
+    drawn = Resampling(pd.DataFrame(rows, columns=["domain", "dataset", "patient_id"]), 40, seed=0)
+    for own in who.values():
+        times = drawn.counts[:, drawn.patients.get_indexer(own)]
+        assert (times.sum(axis=1) == len(own)).all()
+    assert (drawn.counts[0] == 1).all() and (drawn.counts[1:] != 1).any()
 
 
 def test_more_rows_of_the_same_patients_do_not_narrow_it() -> None:
@@ -168,6 +187,37 @@ def test_subgroups_and_their_gap() -> None:
     assert evaluate(women.drop(columns=["sex", "age_years"]))["subgroups"] == {}
 
 
+def test_other_data_sets_make_no_gap() -> None:
+    """Women mostly have the easy set, men the hard one; in each, both are right equally often."""
+
+    def asked(sex: str, name: str, count: int, said: list[str]) -> pd.DataFrame:
+        rows = table(["a", "b"] * (count // 2), (said * count)[:count], sex=sex, dataset=name)
+        return rows.assign(patient_id=f"{sex}/{name}/" + rows["id"], id=f"{name}/" + rows["id"])
+
+    easy, hard = ["a", "b"], ["a", "a"]
+    parts = [asked("F", "easy", 80, easy), asked("F", "hard", 20, hard)]
+    parts += [asked("M", "easy", 20, easy), asked("M", "hard", 80, hard)]
+    own = [asked("F", "mammograms", 40, ["b", "a"])]  # of women alone, and all wrong
+    sex = evaluate(pd.concat(parts + own))["subgroups"]["sex"]
+    assert sex["groups"]["F"]["overall"]["exact_match"] < 0.6
+    for gap in sex["gaps"].values():
+        assert gap["value"] == 0 and gap["datasets"] == 2
+        assert gap["interval"] == [0, 0] or gap["interval"][0] < 0 < gap["interval"][1]
+    worse = [asked("M", "easy", 20, hard), *parts[:2], parts[3]]
+    gap = evaluate(pd.concat(worse))["subgroups"]["sex"]["gaps"]["exact_match"]
+    assert (gap["value"], gap["highest"], gap["datasets"]) == (pytest.approx(0.25), "F", 2)
+    apart = evaluate(pd.concat([parts[0], parts[3]]))["subgroups"]["sex"]
+    assert apart["gaps"] == {} and set(apart["groups"]) == {"F", "M"}
+
+
+def test_a_gap_skips_what_a_group_cannot_tell() -> None:
+    women = table(["a", "b"] * 10, ["a", "b"] * 10, sex="F")
+    men = women.assign(sex="M", options=[["a"]] * 20, answers=[["a"]] * 20)
+    men = men.assign(patient_id="m" + men["patient_id"], id="m" + men["id"])
+    gaps = evaluate(pd.concat([women, men]))["subgroups"]["sex"]["gaps"]
+    assert set(gaps) == {"exact_match", "invalid_rate"}
+
+
 def test_a_gain_is_paired() -> None:
     before, after = table(["a"] * 40, ["b"] * 40), table(["a"] * 40, ["a", "b"] * 20)
     gain = compare(before, after)
@@ -178,6 +228,21 @@ def test_a_gain_is_paired() -> None:
     assert none["macro_f1"] == 0 and none["intervals"]["macro_f1"] == [0, 0]
     with pytest.raises(PredictionsError, match="do not answer the same questions"):
         compare(before.head(3), after)
+
+
+@pytest.mark.parametrize("name", ["patient_id", "dataset"])
+def test_a_pair_of_other_patients_or_sets_is_refused(name: str) -> None:
+    before = table(["a"] * 20, ["b"] * 20)
+    after = before.assign(**{name: ["other", *before[name][1:]]})
+    with pytest.raises(PredictionsError, match=rf"another {name} of the question 'x/0', '\w+' and"):
+        compare(before, after)
+
+
+def test_a_row_without_a_patient_is_refused() -> None:
+    rows = table(["a"] * 12, ["a"] * 12)
+    rows["patient_id"] = [None, *rows["patient_id"][1:]]
+    with pytest.raises(PredictionsError, match=r"^The patient_id (None|nan) is none"):
+        evaluate(rows)
 
 
 def test_rows_tell_what_they_can() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from datasets import Dataset
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.data.prompts import to_messages
 from qoq_lib.evaluation import predict as module
+from qoq_lib.evaluation.decoding import decoding_notes, loaded_from
 from qoq_lib.evaluation.elsewhere import join_predictions
 from qoq_lib.evaluation.likelihood import option_logprobs
 from qoq_lib.evaluation.metrics import PredictionsError, evaluate
 from qoq_lib.evaluation.predict import predict
+from qoq_lib.model.loading import load_model
 from qoq_lib.model.pixels import model_view
 from qoq_lib.model.tiny import tiny_model
 
@@ -46,6 +49,55 @@ def test_a_table_holds_what_the_metrics_need(loud: Tiny, rows: Dataset) -> None:
     scores = evaluate(table)
     assert {"box_iou", "mask_iou", "pointing", "auroc", "tokens"} <= set(scores["overall"])
     assert set(scores["subgroups"]) == {"sex", "age"}
+
+
+def test_a_table_says_how_it_was_decoded_and_by_what(
+    loud: Tiny, rows: Dataset, tmp_path: Path
+) -> None:
+    two, path = rows.select(range(2)), tmp_path / "someone" / "trained"
+    for part in loud:
+        part.save_pretrained(path)
+    model, processor = load_model(path)
+    asked = {"temperature": 0.7, "seed": 3}
+    table = ask((model, processor), two, path=tmp_path / "kept.parquet", **asked)
+    names = ("temperature", "seed", "max_new_tokens", "style", "loaded_from")
+    assert set(table[list(names)].itertuples(index=False, name=None)) == {
+        (0.7, 3, 5, "brief", "trained")
+    }
+    assert set(table["weights"]) == {module.weights_fingerprint(loud[0])}
+    assert "someone" not in table.to_csv()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("/home/x/.cache/hub/models--org--qoq-med/snapshots/0a1b", "org/qoq-med@0a1b"),
+        ("/home/x/runs/a/checkpoints/trained", "trained"),
+        ("org/qoq-med", "org/qoq-med"),
+        ("", None),
+    ],
+)
+def test_a_model_is_named_without_the_path_of_a_person(name: str, told: str | None) -> None:
+    assert loaded_from(SimpleNamespace(name_or_path=name)) == told
+
+
+def test_notes_tell_decodings_and_where_they_differ() -> None:
+    facts = {"temperature": 1.0, "max_new_tokens": 64, "style": "brief", "seed": 2}
+    sampled, older = pd.DataFrame([facts] * 3), pd.DataFrame({"id": ["a"]})
+    said = "Answers of aligned, trained: sampled at temperature 1 with seed 2, at most 64 new "
+    assert decoding_notes({"aligned": sampled, "trained": sampled}) == [
+        f"{said}tokens, brief style."
+    ]
+    greedy = sampled.assign(temperature=0.0).astype(str)  # as a .csv file gives it
+    assert decoding_notes({"old": older, "aligned": sampled, "trained": greedy}) == [
+        "How the answers of old were decoded is not known.",
+        f"{said}tokens, brief style.".replace("aligned, trained", "aligned"),
+        "Answers of trained: greedy, at most 64 new tokens, brief style.",
+        "Decoded otherwise than the answers of trained, so that a gain is not the model's alone: "
+        "aligned.",
+    ]
+    other_seed = {"aligned": sampled.assign(seed=3), "trained": sampled}
+    assert not any("otherwise" in note for note in decoding_notes(other_seed))
 
 
 def test_the_mask_lies_where_the_boxes_lie(loud: Tiny, rows: Dataset) -> None:

@@ -132,6 +132,12 @@ def test_weights_of_forbidden_data_stay(
     assert not (tmp_path / "release").exists()
 
 
+def without_data_sets(scores: Any) -> None:
+    """A gap as an older version wrote it."""
+    gap = {"value": 0.1, "highest": "F", "lowest": "M", "interval": None}
+    scores["trained"]["subgroups"] = {"sex": {"groups": {}, "missing": 0, "gaps": {"f1": gap}}}
+
+
 REFUSED = [
     (lambda run: set_stage(run, "03_drpo_train", status="interrupted"), "recorded as interrupted"),
     (
@@ -152,6 +158,7 @@ REFUSED = [
     ),
     (lambda run: (run / "metrics.json").unlink(), "metrics.json is missing"),
     (lambda run: change(run / "metrics.json", lambda m: m.pop("trained")), "no scores of the tra"),
+    (lambda run: change(run / "metrics.json", without_data_sets), "compare other data sets"),
     (lambda run: (run / "run.json").unlink(), "holds no run.json"),
     (lambda run: (run / "03_drpo_train.ipynb").write_text("{"), "ipynb is no readable notebook"),
     (lambda run: shutil.rmtree(run / "checkpoints"), "holds no checkpoint"),

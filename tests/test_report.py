@@ -10,16 +10,20 @@ from fictions import predictions, scores
 
 from qoq_lib.domains import DOMAIN_NAMES, DOMAINS
 from qoq_lib.evaluation.metrics import PredictionsError, evaluate
-from qoq_lib.evaluation.report import (
+from qoq_lib.evaluation.paper_tables import (
     PAPER_RESULTS,
     beside_paper,
+    by_paper,
+    overall_basis,
+    paper_table,
+)
+from qoq_lib.evaluation.report import (
     gains,
     gains_table,
     gap_table,
     interval_table,
     measure_table,
     notes,
-    paper_table,
     read_predictions,
     score_table,
 )
@@ -64,6 +68,7 @@ def test_notes_say_what_the_page_rests_on(tmp_path: Any) -> None:
     scored = {name: evaluate(table) for name, table in tables.items()}
     assert notes(tmp_path, tables, scored) == [
         "Models: aligned, trained; 6 test questions of 6 patients.",
+        "How the answers of aligned, trained were decoded is not known.",
         "03_drpo_train of this run is recorded as running.",
         "Fewer than 10 patients, so without an interval: CT.",
         "One domain has questions: the overall score is that domain's.",
@@ -74,7 +79,7 @@ def test_notes_say_what_the_page_rests_on(tmp_path: Any) -> None:
     assert gains(tables) == {}
     whole = predictions(tuple(DOMAIN_NAMES)).assign(boxes=None, option_logprobs=None, sex=None)
     whole["patient_id"] = [str(number) for number in range(len(whole))]
-    assert len(notes(tmp_path / "none", {"trained": whole}, {"trained": evaluate(whole)})) <= 2
+    assert len(notes(tmp_path / "none", {"trained": whole}, {"trained": evaluate(whole)})) <= 3
 
 
 def test_tables_have_intervals_where_there_are_enough_patients() -> None:
@@ -106,13 +111,30 @@ def test_the_papers_numbers_stand_beside_a_run() -> None:
     assert paper_table("f1", ("GRPO", "DRPO"), "2").loc["Overall"].tolist() == [0.193, 0.295]
     with pytest.raises(PredictionsError, match="Table 2 of the paper has no f1 of 'GPT-4o'"):
         paper_table("f1", ("GPT-4o",), "2")
-    by_paper = evaluate(predictions(("ct", "ecg"), right=0.0), paper=True)
-    accuracy = beside_paper(by_paper, "accuracy")
-    assert accuracy.loc["CT", "this run"] == accuracy.loc["CT", "floor: invalid"] == 0.75
+    scored = by_paper(predictions(("ct", "ecg"), right=0.0), seed=0)
+    accuracy = beside_paper(scored, "accuracy")
+    assert accuracy.loc["CT", "this run"] == "0.750 [–]" and accuracy.loc["CT", "n"] == 8
+    assert accuracy.loc["CT", "floor: invalid"] == 0.75
     assert accuracy.loc["CT", "paper: QoQ-Med-32B"] == 0.571
     assert np.isnan(accuracy.loc["ECG", "paper: GRPO"])
-    f1 = beside_paper(by_paper, "f1")
+    f1 = beside_paper(scored, "f1")
     assert f1.loc["CT", "floor: all options"] == pytest.approx(0.4)
+
+
+def test_the_overall_row_beside_the_paper_is_over_its_domains() -> None:
+    right, wrong = predictions(("ct", "mri")), predictions(("ecg",), right=0.0)
+    both = pd.concat([pd.concat([right] * 2), wrong], ignore_index=True)
+    both["patient_id"] = [str(number) for number in range(len(both))]
+    scored = by_paper(both, seed=0)
+    table = beside_paper(scored, "f1")
+    assert list(table.index) == ["CT", "MRI", "ECG", "Overall"]
+    assert table.loc["Overall", "this run"] == "1.000 [1.000, 1.000]"
+    assert table.loc["Overall", "n"] == 2 * len(right) and table.loc["ECG", "n"] == len(wrong)
+    assert overall_basis(scored).startswith("Overall is over CT, MRI, the paper's also over Chest")
+    assert "ECG" not in overall_basis(scored)
+    alone = by_paper(wrong, seed=0)
+    assert list(beside_paper(alone, "f1").index) == ["ECG"]
+    assert overall_basis(alone).startswith("no Overall, as the paper averages none")
 
 
 def test_every_printed_number_has_its_source_and_place() -> None:

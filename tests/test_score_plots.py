@@ -1,5 +1,7 @@
 """Figures of a test: models beside the floors, subgroups, confusions, calibration, overlap."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,6 +53,19 @@ def test_subgroups_stand_beside_the_whole_with_their_n() -> None:
         plots.subgroup_chart(evaluate(predictions()))
 
 
+def test_without_options_to_choose_from_one_sentence_stands_for_a_figure() -> None:
+    rows = predictions(("ct",), right=0.5).assign(sex=["F", "M"] * 4)
+    where = rows.assign(options=[["lung"]] * 8, answers=[["lung"]] * 8)
+    found = evaluate(where)
+    for by_set in (False, True):
+        with pytest.raises(plots.PlotError, match="^No question has options to choose from"):
+            plots.score_chart({"trained": found}, by_set)
+    with pytest.raises(plots.PlotError, match="^The questions tell no macro-F1"):
+        plots.subgroup_chart(found)
+    mixed = pd.concat([rows.assign(sex="F"), where.assign(sex="M", dataset="where")])
+    assert "M\nn = 8" in words(plots.subgroup_chart(evaluate(mixed)))
+
+
 def test_calibration_has_a_panel_per_domain_or_a_sentence() -> None:
     rows = predictions(("ct", "ecg"))
     odds = [
@@ -69,7 +84,11 @@ def test_overlaps_are_drawn_or_said_in_a_sentence() -> None:
     said = '```json\n[{"bbox_2d": [0, 0, 4, 2], "label": "x"}]\n```' + plain["completion"]
     drawn = plain.assign(completion=said)
     figure = plots.overlap_chart({"aligned": plain, "trained": drawn})
-    assert "CT (mean 0.50, n = 8)" in words(figure) and "filled: trained)" in words(figure)
+    assert "CT\nmean 0.50, n = 8" in words(figure) and "filled: trained)" in words(figure)
+    many = pd.concat([drawn, plain]).assign(patient_id=[str(number) for number in range(16)])
+    titles = words(plots.overlap_chart({"trained": many}))
+    low, high = map(float, re.search(r"mean 0\.25 \[(.+), (.+)\], n = 16", titles).groups())
+    assert 0 < low < 0.25 < high < 0.5
     both = plots.overlap_chart({"aligned": drawn, "trained": drawn})
     assert "line: aligned" in words(both)
     with pytest.raises(plots.PlotError, match="None of the 8 completions of the trained model"):

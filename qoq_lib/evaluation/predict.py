@@ -19,6 +19,7 @@ from PIL import Image
 
 from qoq_lib.data.example import ecg_array
 from qoq_lib.data.prompts import AnswerStyle, to_messages
+from qoq_lib.evaluation.decoding import DECODING, loaded_from
 from qoq_lib.evaluation.likelihood import option_logprobs, prompt_inputs
 from qoq_lib.evaluation.parts import Parts, save_predictions
 from qoq_lib.model.pixels import model_view
@@ -79,13 +80,18 @@ def predict(
         One row per question: ``COLUMNS``, ``image_size`` (width and height of the first image as
         the model sees it, which ``boxes`` and ``mask``, PNG bytes, are in the pixels of),
         ``mask``, ``completion``, ``n_tokens``, ``prompt_hash`` (SHA-256 of the chat text and the
-        media) and, with ``logprobs``, ``option_logprobs`` in the order of the options.
+        media) and, with ``logprobs``, ``option_logprobs`` in the order of the options. The same in
+        every row: ``style``, ``max_new_tokens``, ``temperature`` and ``seed`` as given,
+        ``loaded_from`` (``decoding.loaded_from``) and ``weights`` (a hash of the model's weights).
     """
     if torch.cuda.is_available() and model.device.type == "cpu":
         model.to("cuda")
     model.eval()
     settings = Settings(style, max_new_tokens, temperature, batch_size, seed, logprobs)
-    parts = Parts(path, asdict(settings) | {"weights": weights_fingerprint(model)})
+    weights = weights_fingerprint(model)
+    parts = Parts(path, asdict(settings) | {"weights": weights})
+    same = {name: getattr(settings, name) for name in DECODING}
+    same |= {"loaded_from": loaded_from(model), "weights": weights}
     tables = []
     for start in progress(range(0, len(rows), batch_size), label="predict (batches)"):
         batch = [rows[index] for index in range(start, min(start + batch_size, len(rows)))]
@@ -97,7 +103,7 @@ def predict(
             facts = [row_facts(view) for view in views]
             table = pd.DataFrame(facts).assign(**told, prompt_hash=hashes)
             parts.write(start, table)
-        tables.append(table)
+        tables.append(table.assign(**same))
     return parts.join(tables)
 
 

@@ -1,23 +1,19 @@
 """From a run's predictions to what notebook 05 says: its notes and its score tables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from qoq_lib.domains import DOMAINS, domain_order
-from qoq_lib.evaluation.metrics import FLOORS, MIN_PATIENTS, PredictionsError, compare
+from qoq_lib.evaluation.decoding import decoding_notes
+from qoq_lib.evaluation.metrics import FLOORS, MIN_PATIENTS, compare
 from qoq_lib.runs import RunError
 from qoq_lib.runs.manifest import Manifest
 
 MODELS = ("untrained", "aligned", "trained")
 """The models of a run, in the order in which they come to be."""
-
-PAPER_RESULTS = Path(__file__).with_name("paper_results.csv")
-
-PAPER_MODELS = {"2": ("GRPO", "DRPO"), "5": ("GPT-4o", "QoQ-Med-32B")}
-"""Models of the paper that stand beside a run, by the table that prints them."""
 
 Predictions = Mapping[str, pd.DataFrame]
 Scores = Mapping[str, Mapping[str, Any]]
@@ -58,6 +54,7 @@ def notes(run: Path, predictions: Predictions, scores: Scores) -> list[str]:
     score = scores[last]
     n, patients = score["overall"]["n"], score["overall"]["patients"]
     said = [f"Models: {', '.join(scores)}; {n:,} test questions of {patients:,} patients."]
+    said += decoding_notes(predictions)
     said += [f"{stage} of this run is recorded as {how}." for stage, how in _unfinished(run)]
     few = [DOMAINS[name].title for name, part in score["domains"].items() if part["too_few"]]
     if few:
@@ -66,6 +63,8 @@ def notes(run: Path, predictions: Predictions, scores: Scores) -> list[str]:
         )
     if len(score["domains"]) == 1:
         said.append("One domain has questions: the overall score is that domain's.")
+    if "macro_f1" not in score["overall"]:
+        said.append("No question has options to choose from, so there is no macro-F1.")
     lacking = [what for name, what in _ADDED.items() if name not in predictions[last]]
     if lacking:
         said.append(f"The {last} model's predictions do not hold {'; '.join(lacking)}.")
@@ -149,7 +148,10 @@ def measure_table(scores: Scores) -> pd.DataFrame:
 
 
 def gap_table(scores: Mapping[str, Any]) -> pd.DataFrame:
-    """The gaps between subgroups of one model's scores: measure, best and worst group."""
+    """The gaps between subgroups of one model's scores: measure, best and worst group.
+
+    "data sets": how many both groups have; the gap rests on them alone.
+    """
     rows = [
         {
             "patients by": kind,
@@ -157,6 +159,7 @@ def gap_table(scores: Mapping[str, Any]) -> pd.DataFrame:
             "highest": gap["highest"],
             "lowest": gap["lowest"],
             "gap": _with_interval(gap["value"], gap["interval"]),
+            "data sets": gap["datasets"],
         }
         for kind, found in scores["subgroups"].items()
         for measure, gap in found["gaps"].items()
@@ -170,56 +173,21 @@ def gains_table(gained: Scores, measure: str = "macro_f1") -> pd.DataFrame:
     return table.rename(columns={name: f"over {name}" for name in gained})
 
 
-def beside_paper(scores: Mapping[str, Any], metric: str) -> pd.DataFrame:
-    """One model by the paper's own rules beside two floors and the paper's models.
-
-    Args:
-        scores: ``evaluate(..., paper=True)``.
-        metric: ``"f1"`` or ``"accuracy"``.
-    """
-    prefix = "accuracy_" if metric == "accuracy" else ""
-    columns = {metric: "this run", "invalid": "floor: invalid", "all_options": "floor: all options"}
-    rows = {
-        title: {
-            name: part.get(key if key == metric else f"{prefix}{key}", part["floors"].get(key))
-            for key, name in columns.items()
-        }
-        for title, parts in by_domain({"this run": scores}).items()
-        for part in parts.values()
+def run_metrics(scores: Scores, measures: Sequence[str]) -> dict[str, float]:
+    """Overall scores for ``run.json``, ``measure_model``: those that the questions can tell."""
+    return {
+        f"{measure}_{name}": score["overall"][measure]
+        for measure in measures
+        for name, score in scores.items()
+        if measure in score["overall"]
     }
-    printed = [paper_table(metric, models, table) for table, models in PAPER_MODELS.items()]
-    own = pd.DataFrame.from_dict(rows, orient="index")
-    return own.join([table.add_prefix("paper: ") for table in printed])
-
-
-def paper_table(metric: str, models: tuple[str, ...], table: str) -> pd.DataFrame:
-    """Numbers that the paper prints, by domain title and model, "Overall" last.
-
-    Args:
-        metric: ``"f1"`` or ``"accuracy"``, in the paper's sense.
-        models: as ``paper_results.csv`` names them.
-        table: of the paper, as the file names it.
-
-    Raises:
-        PredictionsError: the paper has no such number.
-    """
-    known = pd.read_csv(PAPER_RESULTS, dtype={"table": str}, keep_default_na=False)
-    chosen = known[
-        (known["table"] == table) & (known["metric"] == metric) & known["model"].isin(models)
-    ]
-    if missing := [name for name in models if name not in set(chosen["model"])]:
-        raise PredictionsError(f"Table {table} of the paper has no {metric} of {missing[0]!r}.")
-    wide = chosen.pivot(index="domain", columns="model", values="value")[list(models)]
-    order = [*domain_order([name for name in wide.index if name in DOMAINS]), "overall"]
-    wide = wide.loc[order].rename(index={name: _title(name) for name in order})
-    return wide.rename_axis(index=None, columns=None)
 
 
 def by_domain(scores: Scores) -> dict[str, dict[str, Any]]:
     """Title of each domain, "Overall" last, to each model's scores there."""
     keys = domain_order([name for score in scores.values() for name in score["domains"]])
     found = {
-        _title(key): {m: s["domains"][key] for m, s in scores.items() if key in s["domains"]}
+        domain_title(key): {m: s["domains"][key] for m, s in scores.items() if key in s["domains"]}
         for key in keys
     }
     return found | {"Overall": {name: score["overall"] for name, score in scores.items()}}
@@ -231,7 +199,7 @@ def by_dataset(scores: Scores) -> dict[str, dict[str, Any]]:
     for model, score in scores.items():
         for domain, part in score["domains"].items():
             for name, own in part["datasets"].items():
-                found.setdefault(f"{_title(domain)}: {name}", {})[model] = own
+                found.setdefault(f"{domain_title(domain)}: {name}", {})[model] = own
     return found
 
 
@@ -248,5 +216,6 @@ def _with_interval(value: float, interval: list[float] | None) -> str:
     return f"{value:.{digits}f}{bounds}"
 
 
-def _title(key: str) -> str:
+def domain_title(key: str) -> str:
+    """The title of a domain, or "Overall"."""
     return DOMAINS[key].title if key in DOMAINS else "Overall"

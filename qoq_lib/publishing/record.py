@@ -196,6 +196,12 @@ def _scores(
         raise ReleaseError(
             f"metrics.json was written by an older version and has no intervals: {again} again."
         )
+    found = scores[checkpoint]["subgroups"].values()
+    if any("datasets" not in gap for kind in found for gap in kind["gaps"].values()):
+        raise ReleaseError(
+            "metrics.json was written by an older version, whose gaps between subgroups compare "
+            f"other data sets: {again} again."
+        )
     return scores
 
 

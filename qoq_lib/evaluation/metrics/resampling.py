@@ -2,20 +2,24 @@
 
 A *score over resamples* is an array whose first entry belongs to the table as it is and whose
 others belong to tables of as many patients, drawn with replacement (percentile bootstrap, Efron
-and Tibshirani 1993, chapter 13). Patients are drawn once per table, so that scores of its parts,
-and of another model on the same patients, go up and down together.
+and Tibshirani 1993, chapter 13). They are drawn within each data set, whose number of patients is
+therefore that of the table: no domain is missing from a resample, however few patients it has.
+Patients are drawn once per table, so that scores of its parts, and of another model on the same
+patients, go up and down together.
 
 Resamples miss rows, and a macro-F1 over few rows a class suffers from that: their mean is off the
 score itself (its bias, chapter 10 there). They are shifted by that much before their percentiles
 are taken, and no bound lies beyond what any resample reached.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
+
+from qoq_lib.evaluation.metrics.reading import PredictionsError
 
 MIN_PATIENTS = 10
 """Scores that rest on fewer patients have no interval: resamples of so few tell nothing."""
@@ -24,20 +28,47 @@ LEVEL = (2.5, 97.5)
 
 
 class Resampling:
-    """How often each patient occurs in each resample; the first row counts everyone once."""
+    """How often each patient occurs in each resample; the first row counts everyone once.
 
-    def __init__(self, patients: Iterable[str], resamples: int, seed: int) -> None:
-        self.patients = pd.Index(sorted(set(patients)))
-        count = len(self.patients)
-        rng, alike = np.random.default_rng(seed), np.full(count, 1 / count)
-        self.counts = np.ones((1 + resamples, count), np.uint16)
-        for row in range(1, 1 + resamples):  # one by one: in 64 bits all of them are four times it
-            self.counts[row] = rng.multinomial(count, alike)
+    Patients of several data sets are drawn among those of the same ones; who is alone in that is
+    in every resample once.
+
+    Args:
+        table: rows with ``patient_id, domain, dataset``.
+        resamples: how many.
+        seed: of the draws.
+    """
+
+    def __init__(self, table: pd.DataFrame, resamples: int, seed: int) -> None:
+        rng, strata = np.random.default_rng(seed), _strata(table)
+        self.patients = strata.index
+        self.counts = np.ones((1 + resamples, len(strata)), np.uint16)
+        for stratum in np.unique(strata):
+            places = np.flatnonzero(strata == stratum)
+            alike = np.full(len(places), 1 / len(places))
+            for row in range(1, 1 + resamples):  # one by one: in 64 bits all are four times it
+                self.counts[row, places] = rng.multinomial(len(places), alike)
 
     def weights(self, patients: pd.Series) -> "Weights":
-        """The weights of rows of these patients."""
-        numbers, codes = np.unique(self.patients.get_indexer(patients), return_inverse=True)
+        """The weights of rows of these patients.
+
+        Raises:
+            PredictionsError: one of them is missing, or is not in the table.
+        """
+        places = self.patients.get_indexer(patients)
+        if (places < 0).any():
+            raise PredictionsError(
+                f"The patient_id {patients[places < 0].iloc[0]!r} is none of the patients that are "
+                "resampled: give every row its patient_id, the same in tables that are compared."
+            )
+        numbers, codes = np.unique(places, return_inverse=True)
         return Weights(self.counts[:, numbers].astype(float), codes, numbers)
+
+
+def _strata(table: pd.DataFrame) -> pd.Series:
+    """The data sets of each patient as one text, indexed by the sorted patients."""
+    sets = table["domain"] + "/" + table["dataset"]
+    return sets.groupby(table["patient_id"]).agg(lambda own: " ".join(sorted(set(own))))
 
 
 class Weights:

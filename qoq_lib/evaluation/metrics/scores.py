@@ -77,7 +77,7 @@ def evaluate(
         PredictionsError: a column is missing, the table is empty, or a row cannot be scored.
         ValueError: a domain is unknown.
     """
-    table, resampling = answered(predictions), _resampling(predictions, resamples, seed)
+    table, resampling = answered(predictions), Resampling(predictions, resamples, seed)
     score = _paper_scores if paper else _scores
     scores = _plain_tree(_tree(table, resampling, score))
     if not paper:
@@ -94,20 +94,32 @@ def compare(
     interval from the same resamples of patients in both, and there are no classes or subgroups.
 
     Raises:
-        PredictionsError: also where the two tables do not hold the same ids.
+        PredictionsError: also where the two tables do not hold the same ids, or tell another
+            patient, data set or domain of one.
     """
-    if sorted(before["id"]) != sorted(after["id"]):
+    tables = answered(before), answered(after)
+    _check_pairs(*tables)
+    resampling = Resampling(after, resamples, seed)
+    first, second = (_tree(table, resampling, _scores) for table in tables)
+    return _plain_tree(_difference(first, second))
+
+
+def _check_pairs(before: pd.DataFrame, after: pd.DataFrame) -> None:
+    """Refuse tables of other questions, or of other patients: their resamples are shared."""
+    tables = [table.sort_values("id", kind="stable") for table in (before, after)]
+    first, second = (list(table["id"]) for table in tables)
+    if first != second:
         raise PredictionsError(
             "The two tables do not answer the same questions: predict with both models on one "
             "split, or keep the ids that both have."
         )
-    resampling = _resampling(after, resamples, seed)
-    first, second = (_tree(answered(table), resampling, _scores) for table in (before, after))
-    return _plain_tree(_difference(first, second))
-
-
-def _resampling(predictions: pd.DataFrame, resamples: int, seed: int) -> Resampling:
-    return Resampling(predictions["patient_id"], resamples, seed)
+    for name in ("patient_id", "dataset", "domain"):
+        for key, one, other in zip(first, *(table[name] for table in tables), strict=True):
+            if one != other:
+                raise PredictionsError(
+                    f"The two tables tell another {name} of the question {key!r}, {one!r} and "
+                    f"{other!r}: predict with both models on one assembly of the data."
+                )
 
 
 Scorer = Callable[[pd.DataFrame, Weights], Estimates]
@@ -164,6 +176,8 @@ def _label_estimates(rows: pd.DataFrame, weights: Weights) -> Estimates:
 
 
 def _paper_scores(rows: pd.DataFrame, weights: Weights) -> Estimates:
+    if not _asks_for_a_label(rows):
+        return {}
     every = pd.Series(True, index=rows.index).to_numpy()
     scores = paper_scores(LabelSets.of(*paper_sets(rows)), weights)
     return {name: weights.estimate(values, every) for name, values in scores.items()}

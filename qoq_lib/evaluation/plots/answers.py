@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from qoq_lib.domains import DOMAINS, PALETTE, domain_order
 from qoq_lib.evaluation.metrics import answered
 from qoq_lib.evaluation.metrics.confidence import BINS, confidences
+from qoq_lib.evaluation.metrics.resampling import Resampling
 from qoq_lib.evaluation.plots.theme import (
     FAINT,
     INK,
@@ -111,9 +112,10 @@ def reliability(predictions: pd.DataFrame) -> Figure:
 def overlap_chart(predictions: dict[str, pd.DataFrame]) -> Figure:
     """IoU with the true boxes of the last model, one panel per domain; a line: the one before it.
 
-    Only rows with a lesion count; each is one IoU after matching boxes one to one. A model before
-    it that draws no box is left out. ``PlotError``, as a sentence for the page, where no row has a
-    lesion or the last model draws no box.
+    Only rows with a lesion count; each is one IoU after matching boxes one to one. Titles tell
+    their mean, with its 95 % interval where there are enough patients. A model before it that draws
+    no box is left out. ``PlotError``, as a sentence for the page, where no row has a lesion or the
+    last model draws no box.
     """
     names = list(predictions)[-2:]
     tables = [answered(predictions[name]) for name in names]
@@ -128,13 +130,13 @@ def overlap_chart(predictions: dict[str, pd.DataFrame]) -> Figure:
         )
     earlier = [table for table in tables[:-1] if table["regions"].map(len).any()]
     domains = domain_order(list(rows["domain"].unique()))
-    figure, axes = panels(len(domains), height=2.0, sharex=True, sharey=True)
+    figure, axes = panels(len(domains), height=2.2, sharex=True, sharey=True)
     for axis, domain in zip(axes, domains, strict=True):
-        own = _draw_overlaps(axis, rows, domain, color=PALETTE[domain])
+        _draw_overlaps(axis, rows, domain, color=PALETTE[domain])
         for table in earlier:
             _draw_overlaps(axis, table, domain, color=INK, histtype="step", linewidth=1.2)
-        mean = f"mean {own.mean():.2f}, n = {len(own):,}"
-        axis.set_title(f"{DOMAINS[domain].title} ({mean})", fontsize=9)
+        mean = _mean_overlap(rows[rows["domain"] == domain])
+        axis.set_title(f"{DOMAINS[domain].title}\n{mean}", fontsize=9)
         axis.set_xlim(0, 1)
     figure.supxlabel("IoU with the lesions, boxes matched one to one", fontsize=9)
     figure.supylabel("share of rows", fontsize=9)
@@ -142,7 +144,15 @@ def overlap_chart(predictions: dict[str, pd.DataFrame]) -> Figure:
     return titled(figure, f"Overlap with the lesions (filled: {last}{line})")
 
 
-def _draw_overlaps(axis: Axes, table: pd.DataFrame, domain: str, **style: Any) -> pd.Series:
+def _mean_overlap(rows: pd.DataFrame) -> str:
+    """The mean IoU of rows, with its interval where they are of enough patients, and n."""
+    weights = Resampling(rows, resamples=1000, seed=0).weights(rows["patient_id"])
+    mean = weights.means(rows[["box_iou"]])["box_iou"]
+    bounds = f" [{mean.interval[0]:.2f}, {mean.interval[1]:.2f}]" if mean.interval else ""
+    return f"mean {mean.value:.2f}{bounds}, n = {mean.n:,}"
+
+
+def _draw_overlaps(axis: Axes, table: pd.DataFrame, domain: str, **style: Any) -> None:
     values = table.loc[table["domain"] == domain, "box_iou"]
     axis.hist(
         values,
@@ -150,4 +160,3 @@ def _draw_overlaps(axis: Axes, table: pd.DataFrame, domain: str, **style: Any) -
         weights=np.full(len(values), 1 / len(values)),
         **style,
     )
-    return values

@@ -34,7 +34,12 @@ def score_chart(scores: Mapping[str, Mapping[str, Any]], by_set: bool = False) -
     Args:
         scores: ``metrics.evaluate`` of each model's predictions.
         by_set: whether lines are data sets; ``PlotError`` where they would be the domains again.
+
+    Raises:
+        PlotError: also where no question has options to choose from.
     """
+    if not any("macro_f1" in score["overall"] for score in scores.values()):
+        raise PlotError("No question has options to choose from: there is no macro-F1 to draw.")
     if by_set and len(by_dataset(scores)) == len(by_domain(scores)) - 1:
         raise PlotError("Every domain has one data set: the figure above is theirs too.")
     lines = by_dataset(scores) if by_set else by_domain(scores)
@@ -97,23 +102,32 @@ def _legend(figure: Figure, axis: Axes, models: list[str]) -> None:
 def subgroup_chart(scores: Mapping[str, Any], measure: str = "macro_f1") -> Figure:
     """One overall score by sex and by age band, with 95 % intervals over patients.
 
-    ``scores`` are of one model. ``PlotError`` where the rows tell neither sex nor age.
+    ``scores`` are of one model; a group whose rows cannot tell the score has no point.
+    ``PlotError`` where the rows tell neither sex nor age, or no group has the score.
     """
     kinds = scores["subgroups"]
     if not kinds:
         raise PlotError("The predictions tell neither sex nor age: predict with them again.")
+    if measure not in scores["overall"]:
+        raise PlotError(
+            f"The questions tell no {_said(measure)}: there is nothing to draw of subgroups."
+        )
     figure, axes = panels(len(kinds), columns=2, height=2.8, sharey=True)
     whole = scores["overall"][measure]
     for axis, (kind, found) in zip(axes, kinds.items(), strict=True):
         for place, own in enumerate(group["overall"] for group in found["groups"].values()):
             if bounds := own["intervals"].get(measure):
                 axis.plot([place] * 2, bounds, color=INK, linewidth=1.6)
-            axis.scatter(place, own[measure], s=46, color=INK, zorder=3)
+            axis.scatter(place, own.get(measure, np.nan), s=46, color=INK, zorder=3)
         counts = [group["overall"]["n"] for group in found["groups"].values()]
         names = [f"{name}\nn = {n:,}" for name, n in zip(found["groups"], counts, strict=True)]
         axis.axhline(whole, color=FAINT, linewidth=1.0, linestyle="--")
         axis.set_xticks(range(len(names)), names)
         axis.set(title=f"By {kind}", xlim=(-0.6, len(names) - 0.4), ylim=(0, 1))
         axis.grid(False, axis="x")
-    axes[0].set_ylabel(measure.replace("_", " ").replace("macro f1", "macro-F1"))
+    axes[0].set_ylabel(_said(measure))
     return titled(figure, "Subgroups of patients (95 % intervals; dashed: all patients)")
+
+
+def _said(measure: str) -> str:
+    return measure.replace("_", " ").replace("macro f1", "macro-F1")

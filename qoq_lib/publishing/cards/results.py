@@ -44,10 +44,13 @@ def _subgroups(scores: dict[str, Any]) -> str:
     gaps = report.gap_table(scores)
     heading = "### Subgroups\n\n"
     if gaps.empty:
-        return heading + "The test split does not tell sex and age of enough patients."
+        return (
+            heading
+            + "The test split has no two groups by sex or age with enough patients in one data set."
+        )
     return (
-        heading + "Best group minus worst group of patients; the two were chosen because they "
-        "differ most.\n\n" + table(gaps)
+        heading + "Best group minus worst group of patients, over the data sets in which both have "
+        "enough patients; the two were chosen because they differ most.\n\n" + table(gaps)
     )
 
 
