@@ -72,6 +72,7 @@ def test_every_study_file_is_read(path: Path) -> None:
     [
         ({"seeds": [1, 1]}, "seeds holds 1 twice"),
         ({"baselines": ["x"]}, "baseline 'x' is no arm"),
+        ({"arms": [{"name": "grpo", "method": "grpo"}]}, "'grpo' alone, which is compared with"),
         ({"arms": [{"name": "a", "method": "nope"}]}, "Unknown method 'nope'"),
         ({"arms": [{"name": "a", "method": "drpo", "drpo": {"kmax": 1}}]}, "'kmax'.*k_max"),
         ({"arms": [{"name": "a", "drpo": {"k_max": 1}}]}, "without a method"),

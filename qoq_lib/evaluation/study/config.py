@@ -122,6 +122,8 @@ class Study(_Part):
                 raise ValueError(f"{what} holds {twice[0]!r} twice")
         if unknown := [name for name in self.baselines if name not in names]:
             raise ValueError(f"the baseline {unknown[0]!r} is no arm of the study")
+        if len(names) == 1:
+            raise ValueError(f"arms holds {names[0]!r} alone, which is compared with nothing")
         return self
 
     @property
