@@ -113,20 +113,44 @@ def test_a_static_cache_is_kept_and_grows_in_steps(loud: Any, prompts: list[Prom
     assert [cache.get_max_length() for cache in made] == [256, 256, 512]
 
 
+def compiled(config: GenerationConfig) -> GenerationConfig:
+    """``config``, its decoding step compiled on a CPU, too."""
+    config = copy.copy(config)
+    # ``fullgraph`` raises where the step would fall into pieces, which no CUDA graph could hold.
+    config.compile_config = CompileConfig(fullgraph=True, backend="aot_eager", mode="default")
+    config.compile_config._compile_all_devices = True
+    return config
+
+
 def test_the_compiled_step_is_one_graph_and_gives_the_same_tokens(
     loud: Any, prompts: list[Prompt]
 ) -> None:
     model = copy.deepcopy(loud[0])
     expected = rollouts(Decoder(CPU, 0), model, prompts, SAMPLED)
-    config = copy.copy(SAMPLED)
-    # ``fullgraph`` raises where the step would fall into pieces, which no CUDA graph could hold.
-    config.compile_config = CompileConfig(fullgraph=True, backend="aot_eager", mode="default")
-    config.compile_config._compile_all_devices = True
+    config = compiled(SAMPLED)
     decoder = Decoder(CPU, 0, static=True)
     assert torch.equal(rollouts(decoder, model, prompts, config), expected)
     with torch.compiler.set_stance("fail_on_recompile"):
         again = rollouts(decoder, model, prompts[::-1], config)
     assert torch.equal(again, rollouts(Decoder(CPU, 0), model, prompts[::-1], SAMPLED))
+
+
+def test_checkpointing_between_rollouts_compiles_no_step_anew(
+    loud: Any, prompts: list[Prompt]
+) -> None:
+    model = copy.deepcopy(loud[0])
+    decoder, config = Decoder(CPU, 0, static=True), compiled(SAMPLED)
+    embedding = model.get_input_embeddings()
+    model.gradient_checkpointing_enable()
+    made = []
+    for stance in ("default", "fail_on_recompile", "fail_on_recompile"):
+        model.gradient_checkpointing_disable()  # as TRL does around each generation
+        with torch.compiler.set_stance(stance):
+            made.append(rollouts(decoder, model, prompts, config))
+        model.gradient_checkpointing_enable()
+        assert len(embedding._forward_hooks) == 1
+        assert embedding(torch.tensor([[5]])).requires_grad
+    assert torch.equal(made[0], made[1]) and torch.equal(made[0], made[2])
 
 
 def test_adapters_take_part_in_a_static_cache(loud: Any, prompts: list[Prompt]) -> None:

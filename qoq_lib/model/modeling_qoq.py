@@ -20,6 +20,12 @@ def _none_if_empty(tensor: torch.Tensor | None) -> torch.Tensor | None:
     return None if tensor is None or tensor.numel() == 0 else tensor
 
 
+def _require_gradient(_module: nn.Module, _given: Any, output: torch.Tensor) -> None:
+    """A forward hook; inert without gradients, as it would break a compiled graph in two."""
+    if torch.is_grad_enabled():
+        output.requires_grad_(True)
+
+
 class QoQModel(Qwen2_5_VLModel):
     """Backbone: writes each row's ECG embeddings over that row's own placeholder tokens.
 
@@ -181,13 +187,16 @@ class QoQForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
     def enable_input_require_grads(self) -> None:
         """As the parent's, which gradient checkpointing calls, but for a frozen vision tower: its
         hook there would make every backward pass recompute and walk the tower for nothing.
+
+        A trainer calls this after each generation and does not undo it: the hooks are replaced, as
+        a compiled decoding step is compiled anew when a module has one more.
         """
+        self.disable_input_require_grads()
         starts = [self.get_input_embeddings()]
         if any(weight.requires_grad for weight in self.model.visual.blocks.parameters()):
             starts.append(self.model.visual.get_input_embeddings())
         self._require_grads_hooks = [
-            start.register_forward_hook(lambda _module, _given, output: output.requires_grad_(True))
-            for start in starts
+            start.register_forward_hook(_require_gradient) for start in starts
         ]
 
     def prepare_inputs_for_generation(  # generate() refuses arguments without a name here
