@@ -82,10 +82,15 @@ class QoQModel(Qwen2_5_VLModel):
         if input_ids is not None and is_prompt:  # a decoding step brings no media
             self._refuse_orphans(input_ids, "image", self.config.image_token_id, pixel_values)
             self._refuse_orphans(input_ids, "ECG", self.config.ecg_token_id, ecg_values)
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+        device = inputs_embeds.device.type
+        if device != "meta" and torch.is_autocast_enabled(device):
+            # Keys take the precision of these; values are autocast's, and a static cache holds both
+            # in one. Embeddings that are trained would be float32.
+            inputs_embeds = inputs_embeds.to(torch.get_autocast_dtype(device))
         touches = self.touch_all_encoders and is_prompt
         if ecg_values is not None or touches:
-            if inputs_embeds is None:
-                inputs_embeds = self.get_input_embeddings()(input_ids)
             inputs_embeds = self._place_ecgs(input_ids, inputs_embeds, ecg_values, ecg_counts)
             if touches and pixel_values is None:
                 inputs_embeds = inputs_embeds + 0 * self._blank_image_features(inputs_embeds).sum()
