@@ -11,6 +11,7 @@ its address.
 """
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,13 +58,16 @@ class Decoder:
         device: where the model is.
         pad_id: the padding token.
         static: whether answers are decoded in a static cache, which transformers compiles on a GPU.
-        bucket_cost: see ``buckets``; infinite where processes share one model's parts, since then
-            all of them must make as many forward passes.
+        sharded: whether processes share one model's parts, so that all of them must make as many
+            forward passes: each reads its prompts at once, and goes on until the last answer of all
+            has ended.
+        bucket_cost: see ``buckets``.
     """
 
     device: torch.device
     pad_id: int
     static: bool = False
+    sharded: bool = False
     bucket_cost: float = BUCKET_COST
     _held: dict[int, StaticCache] = field(default_factory=dict, repr=False)
 
@@ -99,6 +103,7 @@ class Decoder:
             past_key_values=cache,
             generation_config=settings,
             logits_processor=processors,
+            synced_gpus=self.sharded,  # generate itself does not see that accelerate shards a model
         )
         return tokens[:, width:]
 
@@ -107,7 +112,8 @@ class Decoder:
     ) -> torch.Tensor:
         """Lay all tokens but the last into ``cache``; the last one's M-RoPE position."""
         distinct = list(dict.fromkeys(prompts))
-        groups = buckets([len(prompt.input_ids) for prompt in distinct], self.bucket_cost)
+        cost = math.inf if self.sharded else self.bucket_cost
+        groups = buckets([len(prompt.input_ids) for prompt in distinct], cost)
         read = [
             _read(model, rows, [distinct[i] for i in rows], self.device, self.pad_id)
             for rows in groups

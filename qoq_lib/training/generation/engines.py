@@ -4,7 +4,6 @@ TRL hands vLLM token ids and images, never an ECG, so questions with an ECG are 
 transformers in either case, and the rest of the batch by vLLM (``Split``).
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from trl.import_utils import is_vllm_available
 from qoq_lib.model.plain import without_ecg, write_plain
 from qoq_lib.model.processing_qoq import suppressed_token_ids, vllm_suppression
 from qoq_lib.training.estimators import NEED_GREEDY
-from qoq_lib.training.generation.decoding import BUCKET_COST, Decoder
+from qoq_lib.training.generation.decoding import Decoder
 from qoq_lib.training.job import TrainingError, TrainingJob
 from qoq_lib.training.sharing import Prompt
 
@@ -97,8 +96,7 @@ def transformers_engine(trainer: Any, tokenizer: Any, compiled: bool) -> Decoder
     device = trainer.accelerator.device
     # Beside vLLM the number of rows varies, and each number would be compiled anew.
     static = compiled and device.type == "cuda" and not sharded and not trainer.use_vllm
-    cost = math.inf if sharded else BUCKET_COST
-    return Decoder(device, tokenizer.pad_token_id, static=static, bucket_cost=cost)
+    return Decoder(device, tokenizer.pad_token_id, static=static, sharded=sharded)
 
 
 def _beside_vllm(trainer: Any, tokenizer: Any) -> None:
