@@ -16,7 +16,7 @@ from transformers import CompileConfig, GenerationConfig
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.data.prompts import to_messages
 from qoq_lib.model.pixels import model_view
-from qoq_lib.training.generation.decoding import Decoder, buckets
+from qoq_lib.training.generation.decoding import CACHE_STEP, Decoder, buckets
 from qoq_lib.training.generation.sampling import rollout_keys
 from qoq_lib.training.sharing import Prompt, collate, read_prompts
 
@@ -102,15 +102,21 @@ def test_a_static_cache_gives_the_tokens_of_a_growing_one(
     assert torch.equal(rollouts(static, model, prompts, early), ended)
 
 
-def test_a_static_cache_is_kept_and_grows_in_steps(loud: Any, prompts: list[Prompt]) -> None:
+def test_a_static_cache_is_kept_and_grows_no_further_than_needed(
+    loud: Any, prompts: list[Prompt]
+) -> None:
     decoder = Decoder(CPU, 0, static=True)
     made = []
-    for some, tokens in ((prompts[:2], 4), (prompts[2:4], 8), (prompts[:2], 300)):
+    for some, tokens in ((prompts[:2], 4), (prompts[2:4], 8), (prompts[:2], 300), (prompts[:2], 8)):
         config = GenerationConfig(max_new_tokens=tokens, max_time=0, do_sample=False)
         rollouts(decoder, loud[0], some, config)
         made.append(decoder._held[6])
-    assert made[0] is made[1] and made[1] is not made[2]
-    assert [cache.get_max_length() for cache in made] == [256, 256, 512]
+    assert made[0] is made[1] and made[2] is made[3] and made[1] is not made[2]
+    assert [cache.get_max_length() for cache in made] == [256, 256, 512, 512]
+    width = max(len(prompt.input_ids) for prompt in prompts[:2])
+    for tokens in range(600, 1000, 100):  # each a little more than the last
+        rollouts(decoder, loud[0], prompts[:2], GenerationConfig(max_new_tokens=tokens, max_time=0))
+        assert decoder._held[6].get_max_length() - (width + tokens) < CACHE_STEP
 
 
 def compiled(config: GenerationConfig) -> GenerationConfig:
