@@ -184,11 +184,19 @@ class Split:
         return cls(there, here or [None] * any(flags), sum(flags) / len(flags))
 
     def requests(
-        self, prompts: Sequence[Prompt], filler: list[int]
+        self, prompts: Sequence[Prompt], filler: list[int], folded: int | None
     ) -> tuple[list[list[int]], list[list[Any] | None]]:
-        """Token ids and images (``None`` where there are none) of the rows for vLLM."""
+        """Token ids and images (``None`` where there are none) of the rows for vLLM.
+
+        ``folded`` is a token whose runs become a single one, or ``None``: a vLLM in this process
+        replaces one token of each image by as many as the image has, and puts all of them beside
+        those already there (huggingface/trl issue 6294); what a server is asked must hold them all,
+        since TRL finds there where the images stand.
+        """
         rows = [None if row is None else prompts[row] for row in self.there]
         ids = [prompt.input_ids.tolist() if prompt else filler for prompt in rows]
+        if folded is not None:
+            ids = [_folded(each, folded) for each in ids]
         return ids, [(prompt.images or None) if prompt else None for prompt in rows]
 
     def merged(
@@ -206,3 +214,9 @@ class Split:
             [ids[row] for row in rows],
             [list(told.get(row, [None] * len(ids[row]))) for row in rows],
         )
+
+
+def _folded(ids: list[int], token: int) -> list[int]:
+    """``ids`` with one ``token`` in place of each run of it."""
+    pairs = zip([None, *ids], ids, strict=False)
+    return [now for before, now in pairs if now != token or before != token]
