@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,10 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers import CompileConfig, GenerationConfig
+from transformers.integrations import sdpa_attention
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.data.prompts import to_messages
 from qoq_lib.model.pixels import model_view
+from qoq_lib.training.generation.attention import shared_heads
 from qoq_lib.training.generation.decoding import CACHE_STEP, Decoder, buckets
 from qoq_lib.training.generation.sampling import rollout_keys
 from qoq_lib.training.sharing import Prompt, collate, read_prompts
@@ -157,6 +161,38 @@ def test_checkpointing_between_rollouts_compiles_no_step_anew(
         assert len(embedding._forward_hooks) == 1
         assert embedding(torch.tensor([[5]])).requires_grad
     assert torch.equal(made[0], made[1]) and torch.equal(made[0], made[2])
+
+
+@pytest.mark.parametrize("tokens", [1, 5])
+@pytest.mark.parametrize("masked", [False, True])
+def test_heads_that_share_keys_attend_as_in_the_stock_attention(tokens: int, masked: bool) -> None:
+    draw = torch.Generator().manual_seed(0)
+    query = torch.randn(3, 28, tokens, 16, generator=draw)
+    key, value = torch.randn(2, 3, 4, 40, 16, generator=draw)
+    mask = torch.rand(3, 1, tokens, 40, generator=draw) > 0.3 if masked else None
+    layer: Any = SimpleNamespace(num_key_value_groups=7, is_causal=True)
+    expected = sdpa_attention_forward(layer, query, key, value, mask, scaling=0.3)[0]
+    found = shared_heads(layer, query, key, value, mask, scaling=0.3)[0]
+    assert found.shape == expected.shape and (found - expected).abs().max() <= 1e-5
+
+
+def test_decoding_copies_no_keys_for_the_heads_that_share_them(
+    loud: Any, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = loud[0]
+    text = model.config.text_config
+    assert text.num_key_value_heads < text.num_attention_heads
+    expected = rollouts(Decoder(CPU, 0), model, prompts, SAMPLED)
+    widths = []
+    stock = sdpa_attention.repeat_kv
+    monkeypatch.setattr(
+        sdpa_attention,
+        "repeat_kv",
+        lambda keys, times: widths.append(keys.shape[2]) or stock(keys, times),
+    )
+    assert torch.equal(rollouts(Decoder(CPU, 0, static=True), model, prompts, SAMPLED), expected)
+    assert widths and max(widths) < CACHE_STEP  # the prompts' alone
+    assert text._attn_implementation == "sdpa"
 
 
 @pytest.mark.parametrize("is_compiled", [False, True])

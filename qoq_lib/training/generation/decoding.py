@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from transformers import Cache, CompileConfig, DynamicCache, GenerationConfig, StaticCache
 
+from qoq_lib.training.generation.attention import reading_shared_heads
 from qoq_lib.training.generation.sampling import keyed_sampling
 from qoq_lib.training.sharing import Prompt, backbone_of, collate, left_padded, positions
 
@@ -96,15 +97,16 @@ class Decoder:
         if self.static and self.device.type == "cuda":
             settings.compile_config = CompileConfig(dynamic=False)  # shapes hardly ever change
         settings, processors = keyed_sampling(settings, keys)
-        tokens = model.generate(
-            input_ids=left_padded(ids, width, self.pad_id).to(self.device),
-            attention_mask=mask.to(self.device),
-            position_ids=place,
-            past_key_values=cache,
-            generation_config=settings,
-            logits_processor=processors,
-            synced_gpus=self.sharded,  # generate itself does not see that accelerate shards a model
-        )
+        with reading_shared_heads(model):
+            tokens = model.generate(
+                input_ids=left_padded(ids, width, self.pad_id).to(self.device),
+                attention_mask=mask.to(self.device),
+                position_ids=place,
+                past_key_values=cache,
+                generation_config=settings,
+                logits_processor=processors,
+                synced_gpus=self.sharded,  # generate does not see that accelerate shards
+            )
         return tokens[:, width:]
 
     def _fill(
