@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,11 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers import CompileConfig, GenerationConfig
+from transformers.integrations import sdpa_attention
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.data.prompts import to_messages
 from qoq_lib.model.pixels import model_view
-from qoq_lib.training.generation.decoding import Decoder, buckets
+from qoq_lib.training.generation.attention import shared_heads
+from qoq_lib.training.generation.decoding import CACHE_STEP, Decoder, buckets
 from qoq_lib.training.generation.sampling import rollout_keys
 from qoq_lib.training.sharing import Prompt, collate, read_prompts
 
@@ -102,15 +106,30 @@ def test_a_static_cache_gives_the_tokens_of_a_growing_one(
     assert torch.equal(rollouts(static, model, prompts, early), ended)
 
 
-def test_a_static_cache_is_kept_and_grows_in_steps(loud: Any, prompts: list[Prompt]) -> None:
+def test_a_static_cache_is_kept_and_grows_no_further_than_needed(
+    loud: Any, prompts: list[Prompt]
+) -> None:
     decoder = Decoder(CPU, 0, static=True)
     made = []
-    for some, tokens in ((prompts[:2], 4), (prompts[2:4], 8), (prompts[:2], 300)):
+    for some, tokens in ((prompts[:2], 4), (prompts[2:4], 8), (prompts[:2], 300), (prompts[:2], 8)):
         config = GenerationConfig(max_new_tokens=tokens, max_time=0, do_sample=False)
         rollouts(decoder, loud[0], some, config)
         made.append(decoder._held[6])
-    assert made[0] is made[1] and made[1] is not made[2]
-    assert [cache.get_max_length() for cache in made] == [256, 256, 512]
+    assert made[0] is made[1] and made[2] is made[3] and made[1] is not made[2]
+    assert [cache.get_max_length() for cache in made] == [256, 256, 512, 512]
+    width = max(len(prompt.input_ids) for prompt in prompts[:2])
+    for tokens in range(600, 1000, 100):  # each a little more than the last
+        rollouts(decoder, loud[0], prompts[:2], GenerationConfig(max_new_tokens=tokens, max_time=0))
+        assert decoder._held[6].get_max_length() - (width + tokens) < CACHE_STEP
+
+
+def compiled(config: GenerationConfig) -> GenerationConfig:
+    """``config``, its decoding step compiled on a CPU, too."""
+    config = copy.copy(config)
+    # ``fullgraph`` raises where the step would fall into pieces, which no CUDA graph could hold.
+    config.compile_config = CompileConfig(fullgraph=True, backend="aot_eager", mode="default")
+    config.compile_config._compile_all_devices = True
+    return config
 
 
 def test_the_compiled_step_is_one_graph_and_gives_the_same_tokens(
@@ -118,15 +137,78 @@ def test_the_compiled_step_is_one_graph_and_gives_the_same_tokens(
 ) -> None:
     model = copy.deepcopy(loud[0])
     expected = rollouts(Decoder(CPU, 0), model, prompts, SAMPLED)
-    config = copy.copy(SAMPLED)
-    # ``fullgraph`` raises where the step would fall into pieces, which no CUDA graph could hold.
-    config.compile_config = CompileConfig(fullgraph=True, backend="aot_eager", mode="default")
-    config.compile_config._compile_all_devices = True
+    config = compiled(SAMPLED)
     decoder = Decoder(CPU, 0, static=True)
     assert torch.equal(rollouts(decoder, model, prompts, config), expected)
     with torch.compiler.set_stance("fail_on_recompile"):
         again = rollouts(decoder, model, prompts[::-1], config)
     assert torch.equal(again, rollouts(Decoder(CPU, 0), model, prompts[::-1], SAMPLED))
+
+
+def test_checkpointing_between_rollouts_compiles_no_step_anew(
+    loud: Any, prompts: list[Prompt]
+) -> None:
+    model = copy.deepcopy(loud[0])
+    decoder, config = Decoder(CPU, 0, static=True), compiled(SAMPLED)
+    embedding = model.get_input_embeddings()
+    model.gradient_checkpointing_enable()
+    made = []
+    for stance in ("default", "fail_on_recompile", "fail_on_recompile"):
+        model.gradient_checkpointing_disable()  # as TRL does around each generation
+        with torch.compiler.set_stance(stance):
+            made.append(rollouts(decoder, model, prompts, config))
+        model.gradient_checkpointing_enable()
+        assert len(embedding._forward_hooks) == 1
+        assert embedding(torch.tensor([[5]])).requires_grad
+    assert torch.equal(made[0], made[1]) and torch.equal(made[0], made[2])
+
+
+@pytest.mark.parametrize("tokens", [1, 5])
+@pytest.mark.parametrize("masked", [False, True])
+def test_heads_that_share_keys_attend_as_in_the_stock_attention(tokens: int, masked: bool) -> None:
+    draw = torch.Generator().manual_seed(0)
+    query = torch.randn(3, 28, tokens, 16, generator=draw)
+    key, value = torch.randn(2, 3, 4, 40, 16, generator=draw)
+    mask = torch.rand(3, 1, tokens, 40, generator=draw) > 0.3 if masked else None
+    layer: Any = SimpleNamespace(num_key_value_groups=7, is_causal=True)
+    expected = sdpa_attention_forward(layer, query, key, value, mask, scaling=0.3)[0]
+    found = shared_heads(layer, query, key, value, mask, scaling=0.3)[0]
+    assert found.shape == expected.shape and (found - expected).abs().max() <= 1e-5
+
+
+def test_decoding_copies_no_keys_for_the_heads_that_share_them(
+    loud: Any, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = loud[0]
+    text = model.config.text_config
+    assert text.num_key_value_heads < text.num_attention_heads
+    expected = rollouts(Decoder(CPU, 0), model, prompts, SAMPLED)
+    widths = []
+    stock = sdpa_attention.repeat_kv
+    monkeypatch.setattr(
+        sdpa_attention,
+        "repeat_kv",
+        lambda keys, times: widths.append(keys.shape[2]) or stock(keys, times),
+    )
+    assert torch.equal(rollouts(Decoder(CPU, 0, static=True), model, prompts, SAMPLED), expected)
+    assert widths and max(widths) < CACHE_STEP  # the prompts' alone
+    assert text._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_weights_trained_in_float32_under_autocast_fill_a_static_cache(
+    loud: Any, prompts: list[Prompt], is_compiled: bool
+) -> None:
+    model = copy.deepcopy(loud[0])
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    model.forward = torch.autocast("cpu", torch.bfloat16)(model.forward)  # as accelerate does
+    decoder = Decoder(CPU, 0, static=True)
+    made = rollouts(decoder, model, prompts, compiled(GREEDY) if is_compiled else GREEDY)
+    layer = decoder._held[len(made)].layers[0]
+    assert layer.keys.dtype == layer.values.dtype == torch.bfloat16
+    # Rounding moves an answer now and then, and what follows of it.
+    expected = rollouts(Decoder(CPU, 0), loud[0], prompts, GREEDY)
+    assert (made[:, 0] == expected[:, 0]).float().mean() > 0.5
 
 
 def test_adapters_take_part_in_a_static_cache(loud: Any, prompts: list[Prompt]) -> None:

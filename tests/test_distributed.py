@@ -5,7 +5,6 @@ of ECGs in the other, with the weights shared out.
 """
 
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -190,9 +189,11 @@ def read_in_turn(out: Path, touches: bool) -> None:
     mesh = init_device_mesh("cpu", (2,))
     for part in (*parts, inner.visual, inner.ecg_encoder, inner.ecg_projector, model):
         fully_shard(part, mesh=mesh)
-    config = GenerationConfig(max_new_tokens=GENERATED, min_new_tokens=GENERATED, do_sample=True)
+    # All answers of the second process end at once, those of the first never do.
+    config = GenerationConfig(max_new_tokens=GENERATED, do_sample=True, pad_token_id=0)
+    config.eos_token_id = list(range(model.config.text_config.vocab_size)) if rank else None
     rollouts = [prompt for prompt in prompts for _ in range(2)]
-    decoder = Decoder(cpu, 0, bucket_cost=math.inf)
+    decoder = Decoder(cpu, 0, sharded=True)
     tokens = decoder.generate(model, rollouts, config, rollout_keys(0, 0, 4 * rank, 4, cpu))
     model(**batch).logits.logsumexp(-1).mean().backward()
     if rank == 0:

@@ -188,12 +188,19 @@ def test_a_batch_is_split_by_question_and_put_together_again() -> None:
     batch = [image, image, ecg, ecg, text, text]
     split = Split.of(batch, 2)
     assert split == Split([0, 1, 4, 5], [2, 3], 1 / 3)
-    ids, images = split.requests(batch, [1])
+    ids, images = split.requests(batch, [1], None)
     assert ids == [[5]] * 4 and images == [["picture"], ["picture"], None, None]
     there = [[10], [11, 1], [14], [15]]
     done, logps = split.merged([[12, 12], [13]], there, [[-1.0], [-2.0, -3.0], [-4.0], [-5.0]])
     assert done == [[10], [11, 1], [12, 12], [13], [14], [15]]
     assert logps == [[-1.0], [-2.0, -3.0], [None, None], [None], [-4.0], [-5.0]]
+
+
+def test_a_run_of_image_tokens_is_folded_where_vllm_is_to_expand_it() -> None:
+    two = Prompt(torch.tensor([3, 9, 9, 4, 3, 9, 4, 5, 5]), torch.zeros(9), {}, ["one", "other"])
+    split = Split([0, None], [], 0.0)
+    assert split.requests([two], [1], 9)[0] == [[3, 9, 4, 3, 9, 4, 5, 5], [1]]
+    assert split.requests([two], [1], None)[0] == [[3, 9, 9, 4, 3, 9, 4, 5, 5], [1]]
 
 
 def test_processes_ask_for_equally_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,19 @@ class PlainModel:
         for name, tensor in weights:
             own[name].data.copy_(tensor)
 
+    def expanded(self, ids: list[int], images: Sequence[Any]) -> list[int]:
+        """One token of each image replaced by as many as the image has, as vLLM does.
+
+        It would take more of them, and read another prompt than was meant; here they are refused.
+        """
+        token = self.model.config.image_token_id
+        assert ids.count(token) == len(images), "one placeholder token per image"
+        if not images:
+            return ids
+        grids = self.image_processor(images=list(images), return_tensors="pt")["image_grid_thw"]
+        counts = iter((grids.prod(dim=1) // self.image_processor.merge_size**2).tolist())
+        return [one for each in ids for one in [each] * (next(counts) if each == token else 1)]
+
     @torch.no_grad()
     def sample(
         self, ids: list[int], images: Sequence[Any], n: int, params: dict[str, Any]
@@ -105,7 +118,7 @@ class LocalLLM:
     def _answer(self, prompt: dict[str, Any], params: dict[str, Any]) -> Any:
         given = prompt.get("multi_modal_data", {}).get("image", [])
         images = given if isinstance(given, list) else [given]
-        ids = prompt["prompt_token_ids"]
+        ids = self.plain.expanded(prompt["prompt_token_ids"], images)
         outputs = [
             SimpleNamespace(
                 token_ids=tokens,

@@ -20,6 +20,12 @@ def _none_if_empty(tensor: torch.Tensor | None) -> torch.Tensor | None:
     return None if tensor is None or tensor.numel() == 0 else tensor
 
 
+def _require_gradient(_module: nn.Module, _given: Any, output: torch.Tensor) -> None:
+    """A forward hook; inert without gradients, as it would break a compiled graph in two."""
+    if torch.is_grad_enabled():
+        output.requires_grad_(True)
+
+
 class QoQModel(Qwen2_5_VLModel):
     """Backbone: writes each row's ECG embeddings over that row's own placeholder tokens.
 
@@ -76,10 +82,15 @@ class QoQModel(Qwen2_5_VLModel):
         if input_ids is not None and is_prompt:  # a decoding step brings no media
             self._refuse_orphans(input_ids, "image", self.config.image_token_id, pixel_values)
             self._refuse_orphans(input_ids, "ECG", self.config.ecg_token_id, ecg_values)
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+        device = inputs_embeds.device.type
+        if device != "meta" and torch.is_autocast_enabled(device):
+            # Keys take the precision of these; values are autocast's, and a static cache holds both
+            # in one. Embeddings that are trained would be float32.
+            inputs_embeds = inputs_embeds.to(torch.get_autocast_dtype(device))
         touches = self.touch_all_encoders and is_prompt
         if ecg_values is not None or touches:
-            if inputs_embeds is None:
-                inputs_embeds = self.get_input_embeddings()(input_ids)
             inputs_embeds = self._place_ecgs(input_ids, inputs_embeds, ecg_values, ecg_counts)
             if touches and pixel_values is None:
                 inputs_embeds = inputs_embeds + 0 * self._blank_image_features(inputs_embeds).sum()
@@ -181,13 +192,16 @@ class QoQForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
     def enable_input_require_grads(self) -> None:
         """As the parent's, which gradient checkpointing calls, but for a frozen vision tower: its
         hook there would make every backward pass recompute and walk the tower for nothing.
+
+        A trainer calls this after each generation and does not undo it: the hooks are replaced, as
+        a compiled decoding step is compiled anew when a module has one more.
         """
+        self.disable_input_require_grads()
         starts = [self.get_input_embeddings()]
         if any(weight.requires_grad for weight in self.model.visual.blocks.parameters()):
             starts.append(self.model.visual.get_input_embeddings())
         self._require_grads_hooks = [
-            start.register_forward_hook(lambda _module, _given, output: output.requires_grad_(True))
-            for start in starts
+            start.register_forward_hook(_require_gradient) for start in starts
         ]
 
     def prepare_inputs_for_generation(  # generate() refuses arguments without a name here

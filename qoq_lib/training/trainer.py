@@ -110,7 +110,8 @@ class DRPOTrainer(SealedCheckpoints, GRPOTrainer):
         mode = "train" if self.model.training else "eval"
         self._metrics[mode]["rollout/transformers_share"].append(split.share)
         here = self._decode([row or 0 for row in split.here]) if split.here else []
-        ids, shown = split.requests(self._prompts, [self._tokenizer.eos_token_id])
+        folded = self.processing_class.image_token_id if self.vllm_mode == "colocate" else None
+        ids, shown = split.requests(self._prompts, [self._tokenizer.eos_token_id], folded)
         there = super()._generate_single_turn(ids, shown, {}, num_generations) if ids else ([], [])
         return split.merged(here, *there)
 

@@ -11,6 +11,7 @@ its address.
 """
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from transformers import Cache, CompileConfig, DynamicCache, GenerationConfig, StaticCache
 
+from qoq_lib.training.generation.attention import reading_shared_heads
 from qoq_lib.training.generation.sampling import keyed_sampling
 from qoq_lib.training.sharing import Prompt, backbone_of, collate, left_padded, positions
 
@@ -57,13 +59,16 @@ class Decoder:
         device: where the model is.
         pad_id: the padding token.
         static: whether answers are decoded in a static cache, which transformers compiles on a GPU.
-        bucket_cost: see ``buckets``; infinite where processes share one model's parts, since then
-            all of them must make as many forward passes.
+        sharded: whether processes share one model's parts, so that all of them must make as many
+            forward passes: each reads its prompts at once, and goes on until the last answer of all
+            has ended.
+        bucket_cost: see ``buckets``.
     """
 
     device: torch.device
     pad_id: int
     static: bool = False
+    sharded: bool = False
     bucket_cost: float = BUCKET_COST
     _held: dict[int, StaticCache] = field(default_factory=dict, repr=False)
 
@@ -92,14 +97,16 @@ class Decoder:
         if self.static and self.device.type == "cuda":
             settings.compile_config = CompileConfig(dynamic=False)  # shapes hardly ever change
         settings, processors = keyed_sampling(settings, keys)
-        tokens = model.generate(
-            input_ids=left_padded(ids, width, self.pad_id).to(self.device),
-            attention_mask=mask.to(self.device),
-            position_ids=place,
-            past_key_values=cache,
-            generation_config=settings,
-            logits_processor=processors,
-        )
+        with reading_shared_heads(model):
+            tokens = model.generate(
+                input_ids=left_padded(ids, width, self.pad_id).to(self.device),
+                attention_mask=mask.to(self.device),
+                position_ids=place,
+                past_key_values=cache,
+                generation_config=settings,
+                logits_processor=processors,
+                synced_gpus=self.sharded,  # generate does not see that accelerate shards
+            )
         return tokens[:, width:]
 
     def _fill(
@@ -107,7 +114,8 @@ class Decoder:
     ) -> torch.Tensor:
         """Lay all tokens but the last into ``cache``; the last one's M-RoPE position."""
         distinct = list(dict.fromkeys(prompts))
-        groups = buckets([len(prompt.input_ids) for prompt in distinct], self.bucket_cost)
+        cost = math.inf if self.sharded else self.bucket_cost
+        groups = buckets([len(prompt.input_ids) for prompt in distinct], cost)
         read = [
             _read(model, rows, [distinct[i] for i in rows], self.device, self.pad_id)
             for rows in groups
@@ -125,10 +133,11 @@ class Decoder:
         if not self.static:
             return DynamicCache(config=text)
         held = self._held.get(rows)
-        largest = held.get_max_length() if held else 0
-        if held is None or largest < length:
-            # By half at least: torch compiles the step for a few lengths and then no more.
-            length = max(length, largest * 3 // 2)
+        if held is None or held.get_max_length() < length:
+            # No more than the batch needs: the plan of the memory counts on that, and each step
+            # reads the whole cache. It never shrinks, so that only the longest batch so far is
+            # compiled anew: of 1000 with prompts of 300 to 4000 tokens about three are, once their
+            # lengths are rounded, and torch gives up after eight.
             length = -(-length // CACHE_STEP) * CACHE_STEP
             held = self._held[rows] = StaticCache(config=text, max_cache_len=length)
         held.reset()

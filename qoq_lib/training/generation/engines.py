@@ -4,7 +4,6 @@ TRL hands vLLM token ids and images, never an ECG, so questions with an ECG are 
 transformers in either case, and the rest of the batch by vLLM (``Split``).
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from trl.import_utils import is_vllm_available
 from qoq_lib.model.plain import without_ecg, write_plain
 from qoq_lib.model.processing_qoq import suppressed_token_ids, vllm_suppression
 from qoq_lib.training.estimators import NEED_GREEDY
-from qoq_lib.training.generation.decoding import BUCKET_COST, Decoder
+from qoq_lib.training.generation.decoding import Decoder
 from qoq_lib.training.job import TrainingError, TrainingJob
 from qoq_lib.training.sharing import Prompt
 
@@ -97,8 +96,7 @@ def transformers_engine(trainer: Any, tokenizer: Any, compiled: bool) -> Decoder
     device = trainer.accelerator.device
     # Beside vLLM the number of rows varies, and each number would be compiled anew.
     static = compiled and device.type == "cuda" and not sharded and not trainer.use_vllm
-    cost = math.inf if sharded else BUCKET_COST
-    return Decoder(device, tokenizer.pad_token_id, static=static, bucket_cost=cost)
+    return Decoder(device, tokenizer.pad_token_id, static=static, sharded=sharded)
 
 
 def _beside_vllm(trainer: Any, tokenizer: Any) -> None:
@@ -186,11 +184,19 @@ class Split:
         return cls(there, here or [None] * any(flags), sum(flags) / len(flags))
 
     def requests(
-        self, prompts: Sequence[Prompt], filler: list[int]
+        self, prompts: Sequence[Prompt], filler: list[int], folded: int | None
     ) -> tuple[list[list[int]], list[list[Any] | None]]:
-        """Token ids and images (``None`` where there are none) of the rows for vLLM."""
+        """Token ids and images (``None`` where there are none) of the rows for vLLM.
+
+        ``folded`` is a token whose runs become a single one, or ``None``: a vLLM in this process
+        replaces one token of each image by as many as the image has, and puts all of them beside
+        those already there (huggingface/trl issue 6294); what a server is asked must hold them all,
+        since TRL finds there where the images stand.
+        """
         rows = [None if row is None else prompts[row] for row in self.there]
         ids = [prompt.input_ids.tolist() if prompt else filler for prompt in rows]
+        if folded is not None:
+            ids = [_folded(each, folded) for each in ids]
         return ids, [(prompt.images or None) if prompt else None for prompt in rows]
 
     def merged(
@@ -208,3 +214,9 @@ class Split:
             [ids[row] for row in rows],
             [list(told.get(row, [None] * len(ids[row]))) for row in rows],
         )
+
+
+def _folded(ids: list[int], token: int) -> list[int]:
+    """``ids`` with one ``token`` in place of each run of it."""
+    pairs = zip([None, *ids], ids, strict=False)
+    return [now for before, now in pairs if now != token or before != token]
