@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pandas as pd
-import torch
 from accelerate import DistributedType, PartialState
 from datasets import Dataset
 from transformers import PrinterCallback, Trainer
@@ -29,6 +28,7 @@ from qoq_lib.training.checkpoints import last_complete, remove_partial, save_che
 from qoq_lib.training.distributed import MODULE, run_processes
 from qoq_lib.training.generation.engines import check_engine, loadable_by_vllm
 from qoq_lib.training.job import CONFIG_FILE, TrainingError, TrainingJob, load_job
+from qoq_lib.training.memory import release_memory
 from qoq_lib.training.methods import balanced
 from qoq_lib.training.monitoring.callbacks import LogKeeper, PlainProgress, SaveEvery, StopOnSignal
 from qoq_lib.training.monitoring.limits import limits_told
@@ -60,14 +60,16 @@ def start(
     if reuse and is_over(job, run_folder):
         print(f"This training was ended before: {run_folder.name} holds its model.")
     elif job.processes == 1:
-        return train(job, rows, run_folder)
+        trained = train(job, rows, run_folder)
+        release_memory()  # the optimiser and the reference policy: the model is asked next
+        return trained
     else:
         _claim(job, run_folder)
-        torch.cuda.empty_cache()  # what this process used before is for the others now
+        release_memory()  # what this process used before is for the others now
         if not run_processes(job, run_folder) or not is_over(job, run_folder):
             _leave(job, run_folder)
-    trained = run_folder / "checkpoints" / "trained"
-    model, processor = load_model(trained, pixels=job.size.pixels)
+    folder = run_folder / "checkpoints" / "trained"
+    model, processor = load_model(folder, pixels=job.size.pixels)
     return model, processor, read_log(run_folder)
 
 
