@@ -9,9 +9,15 @@ in one. A training that was interrupted goes on from its last checkpoint where i
 import argparse
 import os
 import shutil
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
+
+from qoq_lib.training.backend import start_backend_of
+
+if __name__ == "__main__":  # unsloth has to come before what is imported below: it patches that
+    start_backend_of(sys.argv[1:])
 
 import pandas as pd
 from accelerate import DistributedType, PartialState
