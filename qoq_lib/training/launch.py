@@ -170,6 +170,8 @@ def _trainer(job: TrainingJob, rows: Dataset, run_folder: Path) -> Trainer:
     """The trainer of the job's method, ready to train."""
     size, method, out = job.size, job.method, run_folder / "checkpoints" / "training"
     kind: type[DRPOTrainer] = DRPOTrainer
+    # Loaded before ``grpo_config`` sets DeepSpeed up: weights that it shares out while they are
+    # read keep their types, and ZeRO-3's first step takes no mixture (DeepSpeed issue 8072).
     if job.backend == "unsloth":
         model, processor = load_adapted(job.start, size, derive_seed(job.seed, "training"))
         kind, adapters = UnslothDRPOTrainer, None
