@@ -7,6 +7,8 @@ import pytest
 from qoq_lib.model.loading import LoadError, image_area, load_base, load_model, load_size
 from qoq_lib.model.overrides import override
 from qoq_lib.training.checkpoints import save_checkpoint
+from qoq_lib.training.job import TrainingJob
+from qoq_lib.training.methods import load_method
 
 
 def test_an_empty_text_changes_nothing() -> None:
@@ -81,3 +83,12 @@ def test_a_size_that_leaves_the_area_to_its_base_dumps_without_it() -> None:
     assert "pixels" not in tiny.model_dump()  # studies know their runs by the dump's hash
     assert image_area(tiny).model_dump() == {"smallest": 784, "largest": 4704}
     assert load_size("7b").model_dump()["pixels"] == image_area(load_size("7b")).model_dump()
+
+
+def test_how_many_questions_are_answered_together_is_no_part_of_a_training(tmp_path: Path) -> None:
+    assert "prediction_batch" not in load_size("tiny").model_dump()
+    size, method = load_size("32b"), load_method("drpo")
+    assert size.model_dump()["prediction_batch"] == size.prediction_batch == 4
+    TrainingJob(start=tmp_path, size=size, method=method).save(tmp_path)
+    fewer = override(size, "prediction_batch=2")
+    assert TrainingJob(start=tmp_path, size=fewer, method=method).is_kept_in(tmp_path)

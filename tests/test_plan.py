@@ -134,6 +134,15 @@ def test_the_plan_says_what_a_person_wants_to_know() -> None:
     assert "reference policy" not in planned("7b", "tuning=full, training.beta=0").needs
 
 
+def test_fsdp_alone_shares_the_reference_policy_out() -> None:
+    def of_one_gpu(**how: Any) -> float:
+        return planned("7b", "tuning=full", **how).needs["reference policy"]["scoring"]
+
+    whole = of_one_gpu()
+    assert of_one_gpu(processes=8, parallel="fsdp2") == pytest.approx(whole / 8)
+    assert of_one_gpu(processes=8, parallel="zero3") == of_one_gpu(processes=8) == whole
+
+
 @pytest.mark.parametrize("name, gib", [("3b", 16), ("7b", 24), ("7b", 40), ("32b", 80)])
 def test_what_does_not_fit_is_refused_with_a_setting_that_does(name: str, gib: int) -> None:
     with pytest.raises(TrainingError) as refused:

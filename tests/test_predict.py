@@ -182,6 +182,24 @@ def test_options_are_scored_as_one_text_at_a_time(loud: Tiny, rows: Dataset, sai
         assert np.diff(scores) == pytest.approx(np.diff(whole), abs=1e-3)
 
 
+def test_logits_are_computed_for_the_scored_tokens_alone(loud: Tiny, rows: Dataset) -> None:
+    model, processor = loud
+    views = [model_view(row, processor.image_processor) for row in rows]
+    views[0] |= {"options": views[0]["options"][:1]}  # nothing differs, so its last token counts
+    counts: list[int] = []
+    hook = model.lm_head.register_forward_hook(lambda *seen: counts.append(seen[2][..., 0].numel()))
+    try:
+        for words in (0, 1, 40):
+            said = [f"{'so it is ' * words * (row % 3)}\\boxed{{" for row in range(len(views))]
+            scores = option_logprobs(model, processor, views, said, "brief")
+            assert [len(row) for row in scores] == [len(view["options"]) for view in views]
+    finally:
+        hook.remove()
+    passes = len(counts) // 3
+    assert counts[:passes] == counts[passes : 2 * passes] == counts[2 * passes :]
+    assert counts[0] == len(views)
+
+
 def whole_text(tiny: Tiny, view: dict[str, Any], ending: str) -> float:
     """Log-probability of all tokens of ``ending`` after the prompt, in one plain forward pass."""
     model, processor = tiny

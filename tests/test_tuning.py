@@ -162,6 +162,21 @@ def test_reinforced_adapters_change_the_named_parts_and_are_loaded_merged(
     assert torch.allclose(logits(model.merge_and_unload(), processor), expected, atol=1e-5)
 
 
+def test_the_model_is_loaded_before_deepspeed_is_set_up(
+    run: Path, rows: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def told(name: str) -> Any:
+        function = getattr(launch, name)
+        return lambda *given, **named: (calls.append(name), function(*given, **named))[1]
+
+    for name in ("load_model", "prepare", "grpo_config"):
+        monkeypatch.setattr(launch, name, told(name))
+    reinforced(run, rows, ["language_model"])
+    assert calls == ["load_model", "prepare", "grpo_config"]
+
+
 @pytest.mark.parametrize("more, is_walked", [([], False), (["vision_tower"], True)])
 def test_checkpointed_layers_learn_and_a_frozen_tower_is_not_walked_backward(
     run: Path, rows: Dataset, monkeypatch: pytest.MonkeyPatch, more: list[Any], is_walked: bool

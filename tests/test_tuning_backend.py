@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from qoq_lib.training import backend
-from qoq_lib.training.backend import BackendError, start_backend
+from qoq_lib.training.backend import BackendError, start_backend, start_backend_of
 
 
 def test_peft_is_the_backend_that_is_always_there() -> None:
@@ -49,3 +50,20 @@ def test_unsloth_that_cannot_be_imported_is_one_sentence(
     monkeypatch.setattr(backend, "PATCHED", ())
     with pytest.raises(BackendError, match=r"cannot be imported \(no luck\): install"):
         start_backend("unsloth")
+
+
+@pytest.mark.parametrize(
+    "text", [None, "{", "- a", "size: tiny", "backend: slothful", "backend: []"]
+)
+def test_what_is_wrong_with_a_job_is_left_to_its_reader(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "config.yaml").write_text(text)
+    start_backend_of(["--config", str(tmp_path / "config.yaml"), "--more"])
+    start_backend_of([])
+
+
+def test_a_job_names_its_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "_gpu_is_visible", lambda: False)
+    (tmp_path / "config.yaml").write_text("backend: unsloth")
+    with pytest.raises(BackendError, match="needs an NVIDIA GPU"):
+        start_backend_of(["--config", str(tmp_path / "config.yaml")])

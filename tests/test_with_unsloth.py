@@ -1,5 +1,7 @@
 """Training as unsloth is made to do it, on stock TRL: unsloth itself runs on GPUs alone."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -10,13 +12,16 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
+from PIL import Image
 from trl import GRPOConfig
 
+from qoq_lib.data.assemble import assemble
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.model.loading import load_model, load_size, tiny_model
+from qoq_lib.runs import project_root
 from qoq_lib.training.backend import BackendError, refuse_ecgs
 from qoq_lib.training.checkpoints import save_checkpoint
-from qoq_lib.training.job import TrainingJob
+from qoq_lib.training.job import CONFIG_FILE, TrainingJob
 from qoq_lib.training.launch import train
 from qoq_lib.training.methods import load_method
 from qoq_lib.training.questions import question_dataset
@@ -164,3 +169,55 @@ def test_a_job_trains_adapters_and_leaves_them(
     load_model(run / "checkpoints" / "trained")
     with pytest.raises(BackendError, match="cannot train on ECGs"):
         train(job(start), questions, run)
+
+
+STAND_IN = """
+import sys
+
+print("before unsloth:", [name for name in ("transformers", "peft", "trl") if name in sys.modules])
+
+
+class FastVisionModel:
+    @staticmethod
+    def from_pretrained(model_name, **_):
+        from qoq_lib.model.loading import load_model
+
+        return load_model(model_name)
+
+    @staticmethod
+    def get_peft_model(model, **told):
+        from peft import LoraConfig, get_peft_model
+
+        chosen = ("r", "lora_alpha", "target_modules", "modules_to_save")
+        return get_peft_model(model, LoraConfig(**{name: told[name] for name in chosen}))
+"""
+WITH_A_GPU = """
+import runpy
+from qoq_lib.training import backend
+
+backend._gpu_is_visible = lambda: True
+runpy.run_module("qoq_lib.training.launch", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_job_is_started_as_a_module_with_unsloth_before_what_it_patches(tmp_path: Path) -> None:
+    start, run, own, lib = (tmp_path / name for name in ("start", "run", "own", "lib"))
+    for number in range(24):
+        picture = own / ("naevus", "melanoma")[number % 2] / f"{number}.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (56, 56), (10 * number, 0, 90)).save(picture)
+    assemble("folder", run / "data", data_root=own, domain="dermoscopy")
+    save_checkpoint(*tiny_model(0), start)
+    job(start).save(run)
+    lib.mkdir()
+    (lib / "unsloth.py").write_text(STAND_IN)
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_A_GPU, "--config", str(run / CONFIG_FILE)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(project_root()), str(lib)])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "before unsloth: []" in done.stdout
+    assert (run / "checkpoints" / "trained" / "adapter_config.json").exists()

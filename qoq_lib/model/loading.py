@@ -103,9 +103,10 @@ class ModelSize(_Part):
     answer_style: AnswerStyle
     dtype: Literal["float32", "bfloat16"]
     needs_gpu: bool
-    # Left out of a dump where the base decides: a study knows its runs by the dump's hash.
+    # Left out of a dump where it is as ever: a study knows its runs by the dump's hash.
     pixels: ImageArea | None = Field(default=None, exclude_if=lambda area: area is None)
     max_completion_length: int | None = Field(ge=1)
+    prediction_batch: int = Field(default=64, ge=1, exclude_if=lambda count: count == 64)
     alignment: AlignmentPlan
     training: TrainingPlan
 

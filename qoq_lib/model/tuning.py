@@ -86,7 +86,8 @@ def prepare(model: Any, tuning: Tuning, trainable: Sequence[Part]) -> LoraConfig
     Args:
         model: a ``QoQForConditionalGeneration``. All weights but those trained as they are get
             frozen here; those become float32, as peft's adapters are: bfloat16 would round small
-            updates away.
+            updates away. (DeepSpeed makes all of a model bfloat16 again that was loaded before it
+            was set up, and keeps float32 copies of what is trained itself.)
         tuning: ``full`` changes the weights; ``lora`` and ``qlora`` leave them and train adapters.
         trainable: names of parts.
 

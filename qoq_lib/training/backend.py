@@ -1,13 +1,19 @@
 """Who provides the adapters: peft, or unsloth on a GPU for questions with images and text.
 
 This module imports nothing heavy: unsloth patches transformers, peft and TRL while it is imported
-and has to come before all of them, so a notebook calls ``start_backend`` before its other imports.
+and has to come before all of them, so a notebook calls ``start_backend`` before its other imports,
+and ``launch``, where it is run as a program, ``start_backend_of``.
 What it replaces in TRL's trainer, and what of ours survives, is ``with_unsloth``'s subject.
 """
 
+import argparse
 import sys
+from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
+
+import yaml
 
 from qoq_lib.runs import OneSentenceError
 
@@ -51,6 +57,24 @@ def start_backend(name: str) -> None:
             f"backend 'unsloth' cannot be imported ({reason}): install requirements/gpu.txt, or "
             "use backend 'peft'."
         ) from error
+
+
+def start_backend_of(arguments: Sequence[str]) -> None:
+    """``start_backend`` for the job of ``--config`` among a command's arguments.
+
+    Of what is wrong with them or with the file nothing is said: whoever reads the job says it.
+
+    Raises:
+        BackendError: as ``start_backend``.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--config", type=Path, default=Path())
+    try:
+        values = yaml.safe_load(parser.parse_known_args(arguments)[0].config.read_text("utf-8"))
+    except (OSError, yaml.YAMLError):
+        return
+    if isinstance(values, dict) and values.get("backend") in get_args(Backend):
+        start_backend(values["backend"])
 
 
 def refuse_ecgs(backend: str, rows: "Dataset") -> None:

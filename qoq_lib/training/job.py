@@ -81,6 +81,7 @@ def _decisive(text: str) -> Any:
     for name in ("tracker", "save_minutes"):
         values.pop(name, None)
     values["size"]["training"].pop("micro_batch", None)
+    values["size"].pop("prediction_batch", None)
     return values
 
 

@@ -9,12 +9,17 @@ in one. A training that was interrupted goes on from its last checkpoint where i
 import argparse
 import os
 import shutil
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from qoq_lib.training.backend import start_backend_of
+
+if __name__ == "__main__":  # unsloth has to come before what is imported below: it patches that
+    start_backend_of(sys.argv[1:])
+
 import pandas as pd
-import torch
 from accelerate import DistributedType, PartialState
 from datasets import Dataset
 from transformers import PrinterCallback, Trainer
@@ -29,6 +34,7 @@ from qoq_lib.training.checkpoints import last_complete, remove_partial, save_che
 from qoq_lib.training.distributed import MODULE, run_processes
 from qoq_lib.training.generation.engines import check_engine, loadable_by_vllm
 from qoq_lib.training.job import CONFIG_FILE, TrainingError, TrainingJob, load_job
+from qoq_lib.training.memory import release_memory
 from qoq_lib.training.methods import balanced
 from qoq_lib.training.monitoring.callbacks import LogKeeper, PlainProgress, SaveEvery, StopOnSignal
 from qoq_lib.training.monitoring.limits import limits_told
@@ -60,14 +66,16 @@ def start(
     if reuse and is_over(job, run_folder):
         print(f"This training was ended before: {run_folder.name} holds its model.")
     elif job.processes == 1:
-        return train(job, rows, run_folder)
+        trained = train(job, rows, run_folder)
+        release_memory()  # the optimiser and the reference policy: the model is asked next
+        return trained
     else:
         _claim(job, run_folder)
-        torch.cuda.empty_cache()  # what this process used before is for the others now
+        release_memory()  # what this process used before is for the others now
         if not run_processes(job, run_folder) or not is_over(job, run_folder):
             _leave(job, run_folder)
-    trained = run_folder / "checkpoints" / "trained"
-    model, processor = load_model(trained, pixels=job.size.pixels)
+    folder = run_folder / "checkpoints" / "trained"
+    model, processor = load_model(folder, pixels=job.size.pixels)
     return model, processor, read_log(run_folder)
 
 
@@ -162,6 +170,8 @@ def _trainer(job: TrainingJob, rows: Dataset, run_folder: Path) -> Trainer:
     """The trainer of the job's method, ready to train."""
     size, method, out = job.size, job.method, run_folder / "checkpoints" / "training"
     kind: type[DRPOTrainer] = DRPOTrainer
+    # Loaded before ``grpo_config`` sets DeepSpeed up: weights that it shares out while they are
+    # read keep their types, and ZeRO-3's first step takes no mixture (DeepSpeed issue 8072).
     if job.backend == "unsloth":
         model, processor = load_adapted(job.start, size, derive_seed(job.seed, "training"))
         kind, adapters = UnslothDRPOTrainer, None

@@ -22,6 +22,7 @@ from qoq_lib.model.tuning import prepare
 from qoq_lib.runs import derive_seed
 from qoq_lib.training.align import align
 from qoq_lib.training.checkpoints import save_checkpoint
+from qoq_lib.training.memory import release_memory
 from qoq_lib.training.planning.fitting import plan_here
 
 PHANTOM_ROWS = 3000
@@ -97,6 +98,7 @@ def align_base(
     )
     model = adapted.merge_and_unload() if adapted else model
     save_checkpoint(model, processor, run_folder / "checkpoints" / "aligned")
+    release_memory()  # the optimiser: the model is asked next
     return model, processor, log
 
 
@@ -111,4 +113,5 @@ def ensure_aligned(data: DatasetDict, size: ModelSize, run_folder: Path, seed: i
         print("No aligned checkpoint in this run: aligning the base model first (notebook 02).")
         plan_here(size, tuning=size.tuning)
         align_base(data, size, run_folder, seed)
+        release_memory()  # the model too: whoever goes on from the folder loads it anew
     return folder

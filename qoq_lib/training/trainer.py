@@ -22,6 +22,7 @@ from qoq_lib.training.drpo import RECOMMENDED, DomainStatistics, DrpoConfig
 from qoq_lib.training.estimators import ESTIMATORS, NEED_GREEDY, Rewards
 from qoq_lib.training.generation.engines import Split, refuse_greedy, transformers_engine
 from qoq_lib.training.generation.sampling import rollout_keys
+from qoq_lib.training.reference import prepare_reference
 from qoq_lib.training.rollouts import RolloutWriter
 from qoq_lib.training.sharing import (
     Prompt,
@@ -83,7 +84,7 @@ class DRPOTrainer(SealedCheckpoints, GRPOTrainer):
         super().__init__(model=model, args=args, **kwargs)
         args.beta = self.beta = beta
         if own_reference:
-            self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
+            self.ref_model = prepare_reference(self.accelerator, reference)
         backbone_of(self.model).touch_all_encoders = True
         # A collective under a rank-dependent condition in TRL: ranks without images would hang.
         self.log_multimodal = False

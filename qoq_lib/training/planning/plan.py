@@ -101,13 +101,10 @@ def make_plan(
     rolls = method is not None and method.advantages is not None
     parts = [weight_needs(counts, processes, parallel, gather=rolls and rollout == "transformers")]
     if method is not None and size.tuning == "full" and _beta(size, method):
-        parts.append(
-            {
-                "reference policy": dict.fromkeys(
-                    MOMENTS, float(counts.frozen_bytes + counts.trained_bytes)
-                )
-            }
-        )
+        # As ``reference.prepare_reference`` lays it out.
+        share = processes if parallel == "fsdp2" else 1
+        held = (counts.frozen_bytes + counts.trained_bytes) / share
+        parts.append({"reference policy": dict.fromkeys(MOMENTS, held)})
     if rolls and rollout == "transformers":
         # As ``engines.transformers_engine`` decides where a GPU is.
         kept = size.needs_gpu and not shared_out
