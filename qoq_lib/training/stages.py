@@ -22,7 +22,7 @@ from qoq_lib.model.tuning import prepare
 from qoq_lib.runs import derive_seed
 from qoq_lib.training.align import align
 from qoq_lib.training.checkpoints import save_checkpoint
-from qoq_lib.training.memory import release_memory
+from qoq_lib.training.freeing import release_memory
 from qoq_lib.training.planning.fitting import plan_here
 
 PHANTOM_ROWS = 3000
