@@ -26,6 +26,7 @@ from trl.trainer.utils import selective_log_softmax
 
 from qoq_lib.model.loading import load_size
 from qoq_lib.training import sharing
+from qoq_lib.training.generation.attention import reading_shared_heads
 from qoq_lib.training.methods import load_method
 from qoq_lib.training.planning.counting import Counts, adapted, hollow_model, shrunk, size_config
 from qoq_lib.training.planning.memory import (
@@ -159,13 +160,14 @@ def rollouts(model: Any, meter: Any, prompts: list[Any], copies: int, answer: in
             keys = torch.zeros(shape, dtype=layer.keys.dtype, device=device)
             cache.update(keys, torch.zeros_like(keys), index)
         meter.reset()
-        model(
-            input_ids=torch.ones(copies * len(prompts), 1, dtype=torch.long, device=device),
-            attention_mask=torch.ones(copies * len(prompts), length + 1, device=device).long(),
-            position_ids=place[..., -1:].repeat_interleave(copies, dim=1),
-            past_key_values=cache,
-            use_cache=True,
-        )
+        with reading_shared_heads(model):
+            model(
+                input_ids=torch.ones(copies * len(prompts), 1, dtype=torch.long, device=device),
+                attention_mask=torch.ones(copies * len(prompts), length + 1, device=device).long(),
+                position_ids=place[..., -1:].repeat_interleave(copies, dim=1),
+                past_key_values=cache,
+                use_cache=True,
+            )
     return [reading - before, meter.peak - before]
 
 

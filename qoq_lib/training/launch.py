@@ -32,9 +32,9 @@ from qoq_lib.runs import derive_seed, resume_command
 from qoq_lib.training.arguments import grpo_config
 from qoq_lib.training.checkpoints import last_complete, remove_partial, save_checkpoint, step_of
 from qoq_lib.training.distributed import MODULE, run_processes
+from qoq_lib.training.freeing import release_memory
 from qoq_lib.training.generation.engines import check_engine, loadable_by_vllm
 from qoq_lib.training.job import CONFIG_FILE, TrainingError, TrainingJob, load_job
-from qoq_lib.training.freeing import release_memory
 from qoq_lib.training.methods import balanced
 from qoq_lib.training.monitoring.callbacks import LogKeeper, PlainProgress, SaveEvery, StopOnSignal
 from qoq_lib.training.monitoring.limits import limits_told

@@ -91,8 +91,8 @@ def rollout_needs(config: Any, load: Load, number: int, *, kept: bool) -> Needs:
     beside those of the rollouts. The latter's stay between steps where the cache is ``kept``, a
     static one of a multiple of ``CACHE_STEP`` tokens. Reading needs 10 I bytes a token (MLP: gate,
     up, their product and its copy for the adapter, in bfloat16), or 38 W bytes a patch and the
-    patch itself while the vision tower turns queries and keys in float32. A decoding step reads keys
-    and values as they are (``generation.attention``), and sampling takes float32 logits,
+    patch itself while the vision tower turns queries and keys in float32. A decoding step reads
+    keys and values as they are (``generation.attention``), and sampling takes float32 logits,
     log-probabilities and 64-bit noise, 32 V bytes a row.
     """
     text, vision = config.text_config, config.vision_config
