@@ -161,7 +161,7 @@ def test_an_alignment_is_refused_with_its_own_settings() -> None:
     plan = make_plan(load_size("7b"))
     assert "rollouts" not in str(plan)
     with pytest.raises(TrainingError, match="Aligning 7b .*alignment.answering_batch=1"):
-        check_fits(plan, 24 * GIB)
+        check_fits(plan, 26 * GIB)
 
 
 @pytest.mark.parametrize("gib, tuning", [(300, "full"), (64, "lora"), (40, "qlora"), (1, "qlora")])
