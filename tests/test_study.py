@@ -131,6 +131,18 @@ def test_settings_follow_the_presets_and_the_budget(
     assert grpo == before[0] and recommended != before[1]
 
 
+def test_an_arm_may_have_a_learning_rate_of_its_own(study: Study, folder: Path) -> None:
+    own = Arm(name="own", method="grpo", learning_rate=1e-4)
+    start = Start(0, folder, folder, "data", "digest")
+    told, shared = (
+        arm_settings(study, arm, start)["size"]["training"]["learning_rate"]
+        for arm in (own, Arm(name="shared", method="grpo"))
+    )
+    assert told == 1e-4 and shared == study.size().training.learning_rate != told
+    with pytest.raises(ValueError, match="takes no drpo, grpo or learning_rate"):
+        Arm(name="start", learning_rate=1e-4)
+
+
 def test_arms_share_start_questions_and_test(study: Study, folder: Path) -> None:
     both = runs(study, folder)
     settings = [json.loads((run.folder / "settings.json").read_text()) for run in both.values()]

@@ -60,6 +60,7 @@ class Arm(_Part):
         reward: a key of ``training.rewards.PRESETS``.
         drpo: fields of ``DrpoConfig`` (and ``preset``) in place of the file's.
         grpo: fields of the loss (``training.methods.LOSS_FIELDS``) in place of the file's.
+        learning_rate: in place of the budget's, for a baseline at the rate that suits it best.
     """
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
@@ -67,13 +68,16 @@ class Arm(_Part):
     reward: str = "paper"
     drpo: dict[str, Any] = Field(default_factory=dict)
     grpo: dict[str, Any] = Field(default_factory=dict)
+    learning_rate: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _trainable(self) -> "Arm":
         if self.reward not in REWARDS:
             raise ValueError(f"reward {self.reward!r} is none of {', '.join(REWARDS)}")
-        if self.method is None and (self.drpo or self.grpo):
-            raise ValueError("an arm without a method is not trained and takes no drpo or grpo")
+        if self.method is None and (self.drpo or self.grpo or self.learning_rate):
+            raise ValueError(
+                "an arm without a method is not trained and takes no drpo, grpo or learning_rate"
+            )
         self.resolved()
         return self
 
@@ -131,11 +135,13 @@ class Study(_Part):
         """Whether the seeds split one pool of patients anew; a phantom's seeds have their own."""
         return self.data.source == "kit"
 
-    def size(self) -> ModelSize:
-        """The model size with the study's alignment and budget; a new one at each call."""
+    def size(self, arm: Arm | None = None) -> ModelSize:
+        """The model size with the study's alignment and budget, and the arm's learning rate."""
         values = load_size(self.model_size).model_dump()
         values["answer_style"] = self.answer_style or values["answer_style"]
         values["training"] |= self.budget.model_dump(exclude_none=True)
+        if arm is not None and arm.learning_rate is not None:
+            values["training"]["learning_rate"] = arm.learning_rate
         if self.alignment is not None:
             values["alignment"] = self.alignment.model_dump()
         return ModelSize(**values)

@@ -92,10 +92,15 @@ def _made_of(study: Study, tables: Tables) -> str:
         "All arms of a seed have the same data, aligned start, order of questions "
         f"(but where an arm samples them otherwise), budget ({plan.steps} steps of "
         f"{plan.questions_per_step} questions x {plan.rollouts} rollouts, learning rate "
-        f"{plan.rate(size.tuning):g}) and {study.split} split ({questions:,} questions). "
-        f"Settings: `configs/study/{study.name}.yaml`. Trained by the code of commit "
+        f"{plan.rate(size.tuning):g}{_own_rates(study)}) and {study.split} split ({questions:,} "
+        f"questions). Settings: `configs/study/{study.name}.yaml`. Trained by the code of commit "
         f"{', '.join(sorted(set(tables.cost['code'])))}."
     )
+
+
+def _own_rates(study: Study) -> str:
+    rates = [f"; {arm.name} {arm.learning_rate:g}" for arm in study.arms if arm.learning_rate]
+    return "".join(rates)
 
 
 def _verdicts(claims: Sequence[Claim]) -> list[str]:

@@ -103,7 +103,7 @@ def arm_settings(study: Study, arm: Arm, start: Start) -> dict[str, Any]:
     method = arm.resolved()
     if method is None:
         return shared
-    size = study.size().model_dump(exclude={"alignment"})
+    size = study.size(arm).model_dump(exclude={"alignment"})
     choices = method.model_dump(exclude={"drpo"}) | {"reward": asdict(REWARDS[arm.reward])}
     if method.advantages == "drpo":
         choices["drpo"] = asdict(method.drpo_config)

@@ -105,7 +105,7 @@ def _train(study: Study, run: ArmRun, data: DatasetDict) -> None:
     cost: dict[str, Any] = {"completions": 0, "seconds": 0.0, "resumed": False, "device": "none"}
     if method is not None:
         _, processor = load_model(run.start.checkpoint)
-        size = _sized(study, data, processor)
+        size = _sized(study, run, data, processor)
         resumed = last_complete(run.folder / "checkpoints" / "training") is not None
         begin = time.monotonic()
         job = TrainingJob(
@@ -144,7 +144,7 @@ def curve_table(rollouts: pd.DataFrame) -> pd.DataFrame:
 
 def _answer(study: Study, run: ArmRun, data: DatasetDict) -> None:
     model, processor = load_model(run.trained)
-    size = _sized(study, data, processor)
+    size = _sized(study, run, data, processor)
     for name, temperature in DECODINGS.items():
         target = run.predictions(study.split, name)
         target.parent.mkdir(exist_ok=True)
@@ -182,9 +182,9 @@ def _numbers(score: Mapping[str, Any], boxes: Sequence[str]) -> dict[str, float]
     return numbers | {f"floor_{name}": value for name, value in floors.items()}
 
 
-def _sized(study: Study, data: DatasetDict, processor: Any) -> ModelSize:
+def _sized(study: Study, run: ArmRun, data: DatasetDict, processor: Any) -> ModelSize:
     """The size with the length of answers that all splits need, the same for every arm."""
-    size = study.size()
+    size = study.size(run.arm)
     size.max_completion_length = stages.answer_length(size, data, processor.tokenizer)
     return size
 
