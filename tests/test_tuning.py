@@ -100,7 +100,7 @@ def test_small_steps_reach_the_ecg_path_of_a_bfloat16_model(
     before = [weight.detach().clone() for weight in trained]
     torch.optim.AdamW(trained, lr=1e-6).step()
     for weight, was in zip(trained, before, strict=True):
-        assert not torch.equal(weight[weight.grad != 0], was[weight.grad != 0])
+        assert (weight != was)[weight.grad != 0].float().mean() > 0.9  # bfloat16: one in thirty
 
 
 def test_every_weight_belongs_to_a_part(tiny: Any) -> None:

@@ -148,11 +148,11 @@ def _draws(
         answers = pd.read_parquet(run.predictions(study.split, decoding))
         tables.setdefault(run.start.seed, {})[run.arm.name] = answers
     splits = {one: next(iter(arms.values())) for one, arms in tables.items()}
-    everyone = redrawn([*splits.values()], DRAWS, derive_seed(seed, "patients"))
     found = {}
     for one, arms in sorted(tables.items()):
-        own = redrawn([splits[one]], DRAWS, derive_seed(seed, f"patients/{one}"))
-        patients = PatientDraws(arms, everyone if study.shares_patients else own)
+        shown = [*splits.values()] if study.shares_patients else [splits[one]]
+        name = "patients" if study.shares_patients else f"patients/{one}"
+        patients = PatientDraws(arms, redrawn(shown, DRAWS, derive_seed(seed, name)))
         found[one] = {name: _with_groups(patients.macro_f1(name), rare) for name in arms}
     return found
 
