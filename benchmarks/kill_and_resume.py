@@ -52,7 +52,7 @@ def train(run: Path, steps: int) -> None:
         save_checkpoint(*tiny_model(0), start)
     rows = make_phantom(200, seed=0).filter(lambda s: s == "train", input_columns="split")
     method = load_method("drpo")
-    train_job(TrainingJob(start=start, size=size, method=method, save_minutes=0.05), rows, run)
+    train_job(TrainingJob(start=start, size=size, method=method, save_minutes=0.005), rows, run)
 
 
 def compare(scratch: Path, options: argparse.Namespace) -> int:

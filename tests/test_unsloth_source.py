@@ -18,6 +18,7 @@ from packaging.version import Version
 from trl import GRPOTrainer
 
 from qoq_lib.training import arguments, with_unsloth
+from qoq_lib.training.generation import engines
 from qoq_lib.training.trainer import IMAGE_FIELDS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -175,6 +176,8 @@ def test_no_default_that_decides_a_training_is_left_to_unsloth() -> None:
             changed |= {ast.literal_eval(key) for key in getattr(node.value, "keys", ())}
     ours = ast.parse(inspect.getsource(arguments.grpo_config))
     given = {n.arg for n in ast.walk(ours) if isinstance(n, ast.keyword)}
+    for node in ast.walk(ast.parse(inspect.getsource(engines.engine_options))):
+        given |= {key.value for key in getattr(node, "keys", ()) if isinstance(key, ast.Constant)}
     assert "optim" in changed
     assert changed - given <= CHANGED_BUT_HARMLESS
 
