@@ -1,12 +1,16 @@
 """The parameters cell is the rule: names, types and allowed values, one sentence per failure."""
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from papermill import cli
 
-from qoq_lib.runs import ParameterError, declared_parameters, read_parameters
+from qoq_lib.runs import ParameterError, declared_parameters, read_parameters, start_run
 from qoq_lib.runs.parameters import read_notebook_parameters
 
 CELL = """\
@@ -129,6 +133,22 @@ def test_the_last_edit_in_jupyterlab_counts() -> None:
     assert read_notebook_parameters(notebook(CELL, edited)).model_size == "3b"
     other_cell = notebook(CELL, 'scratch: int = 1\nmodel_size = "7b"')
     assert read_notebook_parameters(other_cell).model_size == "7b"
+
+
+def test_the_command_to_go_on_gives_papermill_what_was_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QOQ_RUNS", str(tmp_path))
+    given_cell = '# Parameters\nmodel_size = "3b"\nuse_peft = False\ndomains = ["ct", "chest x"]\n'
+    run = start_run("03_test", notebook(CELL, given_cell))
+    words = shlex.split(run.command())
+    run.finish({})
+    read: list[dict[str, Any]] = []
+    monkeypatch.setattr(cli, "execute_notebook", lambda **call: read.append(call["parameters"]))
+    CliRunner().invoke(cli.papermill, words[1:], catch_exceptions=False)
+    assert words[:3] == ["papermill", "notebooks/03_test.ipynb", "out.ipynb"]
+    changed = {"model_size": "3b", "use_peft": False, "domains": ["ct", "chest x"]}
+    assert read == [changed | {"run_id": "3b"}]
 
 
 def test_a_notebook_without_its_parameters_cell_is_told_so() -> None:

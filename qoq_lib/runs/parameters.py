@@ -141,6 +141,21 @@ def read_notebook_parameters(namespace: Mapping[str, Any]) -> SimpleNamespace:
     run_id, model_size and seed; papermill's cell comes after it and begins "# Parameters". Values
     are the notebook's own, so that a change made in another cell counts, and is checked.
     """
+    declared, injected = _cells(namespace)
+    names = _typed_names(declared) | _assigned_names(injected)
+    given = {name: namespace[name] for name in names if name in namespace}
+    return read_parameters(declared, given)
+
+
+def changed_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``read_notebook_parameters`` that are not as the parameters cell has them."""
+    defaults = read_parameters(_cells(namespace)[0], {})
+    values = vars(read_notebook_parameters(namespace))
+    return {name: value for name, value in values.items() if value != getattr(defaults, name)}
+
+
+def _cells(namespace: Mapping[str, Any]) -> tuple[str, str]:
+    """The parameters cell and papermill's, which is empty where there is none."""
     history = [str(source) for source in namespace.get("In", [])]
     found = [n for n, source in enumerate(history) if _COMMON <= _typed_names(source)]
     if not found:
@@ -148,11 +163,8 @@ def read_notebook_parameters(namespace: Mapping[str, Any]) -> SimpleNamespace:
             "No parameters cell has run: it must declare run_id, model_size and seed, hold only "
             "lines of the form 'name: type = literal', and run before start_run."
         )
-    declared = history[found[-1]]
     injected = [cell for cell in history[found[-1] + 1 :] if cell.startswith("# Parameters")]
-    names = _typed_names(declared) | _assigned_names(injected[-1] if injected else "")
-    given = {name: namespace[name] for name in names if name in namespace}
-    return read_parameters(declared, given)
+    return history[found[-1]], injected[-1] if injected else ""
 
 
 def _typed_names(source: str) -> set[str]:

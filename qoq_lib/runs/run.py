@@ -3,8 +3,10 @@
 import atexit
 import hashlib
 import io
+import json
 import os
 import random
+import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -17,7 +19,7 @@ import numpy as np
 from qoq_lib.runs.environment import Environment
 from qoq_lib.runs.files import RunError, make_folder, run_folder, write_bytes_atomic
 from qoq_lib.runs.manifest import Manifest, hash_artefacts, plain
-from qoq_lib.runs.parameters import read_notebook_parameters
+from qoq_lib.runs.parameters import changed_parameters, read_notebook_parameters
 from qoq_lib.runs.progress import still_bars_off
 from qoq_lib.runs.results import RESULT_MIME
 
@@ -46,7 +48,8 @@ def start_run(stage: str, namespace: Mapping[str, Any]) -> "Run":
     manifest = Manifest(folder / "run.json", parameters.run_id)
     make_folder(folder)
     previous = manifest.claim(stage, {"parameters": plain(vars(parameters), folder)})
-    run = Run(stage, parameters, folder, manifest, previous)
+    changed = changed_parameters(namespace)
+    run = Run(stage, parameters, changed, folder, manifest, previous)
     if superseded := _open_runs.get((folder, stage)):
         superseded._close()
     _open_runs[folder, stage] = run
@@ -75,6 +78,7 @@ class Run:
         self,
         stage: str,
         parameters: Any,
+        changed: Mapping[str, Any],
         folder: Path,
         manifest: Manifest,
         previous: dict[str, Any] | None,
@@ -82,6 +86,7 @@ class Run:
         self.stage = stage
         self.parameters = parameters
         self.run_id: str = parameters.run_id
+        self._changed = {**changed, "run_id": parameters.run_id}
         self.path = folder
         self.previous = previous
         self._manifest = manifest
@@ -142,6 +147,11 @@ class Run:
         result = {"run_id": self.run_id, "stage": self.stage, "metrics": numbers}
         _show({RESULT_MIME: result, "text/plain": self._summary(numbers)}, raw=True)
 
+    def command(self) -> str:
+        """The shell command that starts this stage with the same parameters."""
+        options = [_option(name, value) for name, value in sorted(self._changed.items())]
+        return " ".join([f"papermill notebooks/{self.stage}.ipynb out.ipynb", *options])
+
     def _summary(self, metrics: Mapping[str, Any]) -> str:
         numbers = [
             f"{name} {value:.4g}"
@@ -163,11 +173,17 @@ class Run:
 
 
 def resume_command(folder: Path) -> str | None:
-    """How to start again what this process has open in a run folder; ``None``: nothing is open."""
-    for path, stage in _open_runs:
-        if path == folder:
-            return f"papermill notebooks/{stage}.ipynb out.ipynb -p run_id {folder.name}"
-    return None
+    """How to start again what this process has open in a run folder; ``None``: nothing is open.
+
+    The command names every parameter that was not as the notebook's cell has it.
+    """
+    return next((run.command() for (path, _), run in _open_runs.items() if path == folder), None)
+
+
+def _option(name: str, value: Any) -> str:
+    if isinstance(value, list):  # -p takes none
+        return f"-y {shlex.quote(json.dumps({name: value}))}"
+    return f"-p {name} {shlex.quote(str(value))}"
 
 
 def derive_seed(seed: int, name: str) -> int:
