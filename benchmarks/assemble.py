@@ -6,7 +6,7 @@ and writes nothing. Peak memory is that of the process that assembles and of its
 index, leak report), but draws each pattern's picture once: a million drawings would take hours.
 
     python benchmarks/assemble.py --rows 2000 --workers 1 2 --large 1000000
-    python benchmarks/assemble.py --kit ../shared/clinical_kit --workers 1 2
+    python benchmarks/assemble.py --kit path/to/kit --workers 1 2
 """
 
 import argparse

@@ -1,10 +1,12 @@
 """The plan of a training: its counts are the model's, its memory moves with what it depends on."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from datasets import DatasetDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import get_peft_model
@@ -13,6 +15,7 @@ from qoq_lib.model import loading
 from qoq_lib.model.loading import ModelSize, load_size
 from qoq_lib.model.overrides import override
 from qoq_lib.model.tuning import TuningError, parameters_by_part, prepare
+from qoq_lib.training import stages
 from qoq_lib.training.job import TrainingError
 from qoq_lib.training.methods import load_method
 from qoq_lib.training.planning import fitting
@@ -192,6 +195,18 @@ def test_on_a_gpu_the_tuning_is_settled_or_the_training_refused(
     Gpu(monkeypatch, 40)
     with pytest.raises(TuningError, match="'qlora' needs an NVIDIA GPU and bitsandbytes"):
         plan_here(load_size("7b"), METHOD, "auto")
+
+
+def test_an_alignment_is_tuned_as_its_one_gpu_allows_whatever_several_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Gpu(monkeypatch, 80)
+    size, made = load_size("7b"), []
+    plan = plan_here(size, METHOD, "auto", processes=8, parallel="fsdp2")
+    assert plan.size.tuning == size.tuning == "full"
+    monkeypatch.setattr(stages, "align_base", lambda data, size, *_: made.append(size.tuning))
+    stages.ensure_aligned(DatasetDict(), size, tmp_path, seed=0)
+    assert made == ["lora"] and size.tuning == "full"
 
 
 def test_a_size_that_needs_no_gpu_keeps_its_tuning() -> None:

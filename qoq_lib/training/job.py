@@ -78,7 +78,7 @@ class TrainingJob(BaseModel):
 def _decisive(text: str) -> Any:
     """What of a job's YAML decides its outcome: not the memory it takes, nor who watches it."""
     values = yaml.safe_load(text)
-    for name in ("tracker", "save_minutes"):
+    for name in ("tracker", "save_minutes", "compile_decoding"):
         values.pop(name, None)
     values["size"]["training"].pop("micro_batch", None)
     values["size"].pop("prediction_batch", None)

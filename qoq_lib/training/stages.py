@@ -105,13 +105,17 @@ def align_base(
 def ensure_aligned(data: DatasetDict, size: ModelSize, run_folder: Path, seed: int) -> Path:
     """The folder of the aligned checkpoint, which is made when there is none.
 
+    It is made as notebook 02 would by itself: on one GPU, by the first tuning that fits there,
+    which need not be that of a training over several.
+
     Raises:
         TrainingError: it has to be made and does not fit the GPU.
     """
     folder = run_folder / "checkpoints" / "aligned"
     if not (folder / "config.json").exists():
         print("No aligned checkpoint in this run: aligning the base model first (notebook 02).")
-        plan_here(size, tuning=size.tuning)
-        align_base(data, size, run_folder, seed)
+        own = size.model_copy(deep=True)
+        plan_here(own, tuning="auto")
+        align_base(data, own, run_folder, seed)
         release_memory()  # the model too: whoever goes on from the folder loads it anew
     return folder
