@@ -16,9 +16,9 @@ MULTIMODAL = "multimodal"
 class Domain:
     """One clinical domain: its key in tables, its title in figures, its modality and its colour.
 
-    ``colour`` is one of nine hues that stay apart for colour-blind readers (Paul Tol's "muted"
-    scheme, https://personal.sron.nl/~pault/) and keep contrast on white and on JupyterLab's dark
-    background.
+    ``colour`` stays apart from the others for colour-blind readers, too: Paul Tol's "muted" scheme
+    (https://personal.sron.nl/~pault/), but for a lighter blue and a nearly black ``MULTIMODAL``.
+    Some are pale on white, so a figure writes their names beside them and no text in them.
     """
 
     name: str
@@ -39,10 +39,9 @@ DOMAINS: dict[str, Domain] = {
         Domain("mri", "MRI", "volume", "#44AA99"),
         Domain("pathology", "Pathology", "image", "#882255"),
         Domain("ecg", "ECG", "ecg", "#999933"),
-        Domain(MULTIMODAL, "Multimodal", "mixed", "#777777"),
+        Domain(MULTIMODAL, "Multimodal", "mixed", "#222222"),
     )
 }
-
 """The nine in the paper's order, then ``MULTIMODAL``: every value of a row's ``domain``."""
 
 DOMAIN_NAMES: tuple[str, ...] = tuple(name for name in DOMAINS if name != MULTIMODAL)
