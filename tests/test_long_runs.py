@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,14 +17,13 @@ from transformers import Trainer
 from qoq_lib.data.assemble import assemble
 from qoq_lib.data.phantom import make_phantom
 from qoq_lib.model.loading import load_size, tiny_model
-from qoq_lib.runs import project_root, write_bytes_atomic
+from qoq_lib.runs import write_bytes_atomic
 from qoq_lib.training import distributed
 from qoq_lib.training.checkpoints import save_checkpoint
 from qoq_lib.training.job import TrainingError, TrainingJob
 from qoq_lib.training.launch import start as start_job
 from qoq_lib.training.launch import train
 from qoq_lib.training.methods import load_method
-from qoq_lib.training.monitoring import trackers
 from qoq_lib.training.monitoring.limits import is_out_of_memory, limits_told
 from qoq_lib.training.monitoring.log import read_log
 from qoq_lib.training.rollouts import RolloutWriter, read_rollouts
@@ -272,35 +270,3 @@ def test_every_writer_s_full_disk_is_told_alike_and_leaves_nothing_half(
             write()
         (small_disk / "optimizer.pt").unlink(missing_ok=True)
     assert not list(small_disk.glob("rollouts/*")) and not list(small_disk.glob("checkpoints/*"))
-
-
-def test_a_tracker_that_is_not_installed_is_refused_by_name(
-    aligned: Path, rows: Dataset, run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
-    job = job_of(aligned).model_copy(update={"tracker": "trackio"})
-    with pytest.raises(TrainingError, match="pip install trackio.* or set tracker to none"):
-        train(job, rows, run)
-
-
-@pytest.mark.parametrize("tracker", ["tensorboard", "trackio"])
-def test_a_tracker_gets_the_log_under_the_run_s_id(aligned: Path, run: Path, tracker: str) -> None:
-    pytest.importorskip(tracker)
-    assemble("phantom", run / "data", rows=240, seed=0)
-    config = job_of(aligned, steps=2).model_copy(update={"tracker": tracker}).save(run)
-    done = subprocess.run(
-        [sys.executable, "-m", distributed.MODULE, "--config", str(config)],
-        cwd=project_root(),
-        env=os.environ | {"TRACKIO_DIR": str(run / "trackio")},  # read when it is imported
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    if tracker == "tensorboard":
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-        board = EventAccumulator(str(run / "tensorboard")).Reload()
-        assert [event.step for event in board.Scalars("train/reward")] == [1, 2]
-    else:
-        assert list((run / "trackio").glob("qoq-med*"))

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import nbformat
 import psutil
 import pytest
 from matplotlib.figure import Figure
+from run_notebooks import BODY, FINISH, PARAMETERS, SAVING, SETUP, command, papermill
 
 from qoq_lib.runs import (
     ParameterError,
@@ -27,41 +27,6 @@ from qoq_lib.runs import (
     write_json_atomic,
     write_text_atomic,
 )
-
-PARAMETERS = """\
-run_id: str = ""
-model_size: str = "tiny"  # tiny | 3b
-seed: int = 0  # >= 0
-fail: bool = False
-wait: bool = False
-"""
-SETUP = """\
-from qoq_lib.runs import start_run
-run = start_run("03_test", globals())
-p = run.parameters
-"""
-BODY = """\
-import time
-from qoq_lib.runs import write_text_atomic
-run.record(dataset={"fingerprint": "abc", "rows": {"train": 3}}, base_model="tiny")
-file = write_text_atomic(run.folder("predictions") / "a.txt", "a")
-print("working", flush=True)
-if p.fail:
-    raise ValueError("broken on purpose")
-while p.wait:
-    time.sleep(0.1)
-"""
-SAVING = """\
-from qoq_lib.runs.signals import on_sigterm
-heard = []
-with on_sigterm(lambda: heard.append("SIGTERM")):
-    file = write_text_atomic(run.folder("predictions") / "a.txt", "a")
-    while not heard:
-        time.sleep(0.1)
-write_text_atomic(run.folder("predictions") / "saved.txt", "saved")
-raise SystemExit(0)
-"""
-FINISH = 'run.finish({"reward": 0.61, "loss": float("nan")}, artefacts=[file])'
 
 Namespace = Callable[..., dict[str, Any]]
 
@@ -97,19 +62,6 @@ def namespace() -> Namespace:
         return {"In": ["", PARAMETERS, SETUP], **defaults, **values}
 
     return build
-
-
-def command(source: Path, module: str = "papermill", **parameters: str) -> list[str]:
-    flags = [part for name, value in parameters.items() for part in ("-p", name, value)]
-    output = source.with_name("out.ipynb")
-    run = [sys.executable, "-m", module, str(source), str(output), "--no-progress-bar"]
-    return [*run, "--log-output", "--autosave-cell-every", "1", *flags]
-
-
-def papermill(source: Path, **parameters: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(source, **parameters), cwd=source.parent, capture_output=True, text=True, timeout=60
-    )
 
 
 def stage_entry(runs: Path, run_id: str = "tiny") -> dict[str, Any]:

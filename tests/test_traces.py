@@ -10,13 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
-from trace_runs import GROUP, STEPS, write_run
+from trace_runs import GROUP, STEPS, change, copied, write_run
 
 from qoq_lib.data.assemble import load_assembled
 from qoq_lib.model.pixels import convert_boxes
 from qoq_lib.publishing import traces as writing
 from qoq_lib.publishing.folders import ReleaseError
-from qoq_lib.publishing.policy import PolicyError
 from qoq_lib.publishing.scan import scan
 from qoq_lib.publishing.trace_set import TraceSet, read_trace_set
 from qoq_lib.publishing.traces import write_traces
@@ -48,16 +47,6 @@ def read(written: tuple[Path, TraceSet], tmp_path: Path) -> Any:
         return load_dataset(str(written[0]), config, cache_dir=str(tmp_path), **how)
 
     return load
-
-
-def copied(run: Path, to: Path) -> Path:
-    return Path(shutil.copytree(run, to, ignore=shutil.ignore_patterns(".cache")))
-
-
-def change(run: Path, **columns: Any) -> None:
-    """Set columns of all rollouts."""
-    for path in (run / "rollouts").glob("*.parquet"):
-        pd.read_parquet(path).assign(**columns).to_parquet(path)
 
 
 def test_every_configuration_loads_typed(read: Any, written: tuple[Path, TraceSet]) -> None:
@@ -208,60 +197,6 @@ def test_an_interrupted_write_leaves_the_old_set(
         write_traces(run, out)
     assert read_trace_set(out) == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_rows_that_look_as_if_they_named_somebody_are_left_out_and_counted(
-    run: Path, tmp_path: Path
-) -> None:
-    run = copied(run, tmp_path / "told")
-    path = run / "rollouts" / "step-00000001.parquet"
-    table = pd.read_parquet(path)
-    table.loc[0, "completion"] = "Call her: 555-123-4567. \\boxed{x}"
-    table.loc[1, "completion"] = "Her MRN is 00412345."
-    table.to_parquet(path)
-    made = write_traces(run, tmp_path / "out")
-    assert made.left_out == {"the text looks as if it named a person": 2}
-    assert made.configs["all"]["train"].rows == ROLLOUTS - 2
-
-
-def test_sources_that_may_not_leave_are_refused_or_left_out(run: Path, tmp_path: Path) -> None:
-    run = copied(run, tmp_path / "mixed")
-    for path in sorted((run / "rollouts").glob("*.parquet")):
-        table = pd.read_parquet(path)
-        for domain, dataset in (("chest_xray", "mimic_cxr"), ("ct", "kits23")):
-            table.loc[table["domain"] == domain, "dataset"] = dataset
-        table.to_parquet(path)
-    with pytest.raises(PolicyError, match="mimic_cxr may not leave") as told:
-        write_traces(run, tmp_path / "out")
-    assert "kits23 may go to a gated repository only" in str(told.value)
-    assert not (tmp_path / "out").exists()
-    made = write_traces(run, tmp_path / "out", leave_out=True)
-    held = {name for name in made.datasets}
-    assert not held & {"mimic_cxr", "kits23"}
-    assert made.left_out == {"the data set may not leave": 2 * STEPS * GROUP}
-    made = write_traces(run, tmp_path / "out", gated=True, leave_out=True)
-    assert "kits23" in made.datasets and "mimic_cxr" not in made.datasets
-    text = (tmp_path / "out" / "README.md").read_text()
-    assert "extra_gated_prompt" in text and "CC-BY-NC-SA-4.0" in text
-    for path in (tmp_path / "out").rglob("*.parquet"):
-        assert "mimic_cxr" not in pq.read_table(path, columns=["dataset"])["dataset"].to_pylist()
-
-
-def test_images_that_may_not_leave_are_named_by_hash_and_record(run: Path, tmp_path: Path) -> None:
-    run = copied(run, tmp_path / "chexpert")
-    for path in [*(run / "data").glob("*-*.parquet"), *(run / "rollouts").glob("*.parquet")]:
-        table = pq.read_table(path)
-        names = ["aptos2019" if n == "phantom_fundus" else n for n in table["dataset"].to_pylist()]
-        column = table.schema.get_field_index("dataset")
-        pq.write_table(table.set_column(column, "dataset", pa.array(names)), path)
-    write_traces(run, tmp_path / "out", gated=True)
-    cases = pd.read_parquet(tmp_path / "out" / "data" / "cases").set_index("id")
-    closed = cases[cases["dataset"] == "aptos2019"]
-    assert len(closed) and closed["images"].isna().all() and closed["boxes"].isna().all()
-    assert closed["report"].isna().all()
-    assert all(len(refs[0]) == 64 for refs in closed["image_ref"])
-    assert closed["source_record"].notna().all() and closed["question"].notna().all()
-    assert cases.loc[cases["domain"] == "ct", "images"].notna().all()
 
 
 def test_a_run_without_data_or_checkpoint_gives_traces_and_says_what_is_missing(

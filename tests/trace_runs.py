@@ -1,5 +1,6 @@
 """A small finished run with traces of all kinds, for the tests of traces; made in seconds."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,13 @@ def manifest(run_id: str) -> dict[str, Any]:
     parameters = {"model_size": "tiny", "seed": 7, "run_id": run_id}
     stage = {"status": "completed", "parameters": parameters}
     return {"schema_version": 1, "run_id": run_id, "stages": {"03_drpo_train": stage}}
+
+
+def copied(run: Path, to: Path) -> Path:
+    return Path(shutil.copytree(run, to, ignore=shutil.ignore_patterns(".cache")))
+
+
+def change(run: Path, **columns: Any) -> None:
+    """Set columns of all rollouts."""
+    for path in (run / "rollouts").glob("*.parquet"):
+        pd.read_parquet(path).assign(**columns).to_parquet(path)
