@@ -74,7 +74,8 @@ def predict(
         seed: of sampling; each batch has its own, so that a resumed run samples the same.
         logprobs: whether to score each option too (``likelihood.option_logprobs``).
         path: parquet file to write. The batches are kept beside it until all are there: after a
-            kill, the same call goes on with what is missing.
+            kill, the same call goes on with what is missing. Of a finished file, what the same
+            weights said to the same prompts in the same way is not asked again.
 
     Returns:
         One row per question: ``COLUMNS``, ``image_size`` (width and height of the first image as
@@ -97,13 +98,13 @@ def predict(
         batch = [rows[index] for index in range(start, min(start + batch_size, len(rows)))]
         views = [model_view(row, processor.image_processor) for row in batch]
         hashes = [prompt_hash(processor, view, style) for view in views]
-        table = parts.read(start, hashes)
-        if table is None:
+        said = parts.read(start, hashes)
+        if said is None:
             told = _answers(model, processor, views, settings, start)
-            facts = [row_facts(view) for view in views]
-            table = pd.DataFrame(facts).assign(**told, prompt_hash=hashes)
-            parts.write(start, table)
-        tables.append(table.assign(**same))
+            said = pd.DataFrame(told).assign(prompt_hash=hashes)
+            parts.write(start, said)
+        facts = pd.DataFrame([row_facts(view) for view in views])
+        tables.append(facts.join(said).assign(**same))
     return parts.join(tables)
 
 
