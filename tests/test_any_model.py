@@ -1,6 +1,7 @@
 """Models that are not ours: loaded, asked a run's questions, scored beside the run's own models."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,9 @@ def test_what_it_cannot_be_asked_is_one_sentence(llava: Path, rows: Dataset) -> 
         asked(model, without_ecg(rows), logprobs=True)
 
 
-def test_ours_and_a_qwen_take_our_own_path(loud: Tiny, rows: Dataset, tmp_path: Path) -> None:
+def test_ours_and_a_qwen_take_our_own_path(
+    loud: Tiny, rows: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for part in loud:
         part.save_pretrained(tmp_path / "qoq")
     plain = write_plain(tmp_path / "qoq", tmp_path / "qwen")
@@ -86,6 +89,9 @@ def test_ours_and_a_qwen_take_our_own_path(loud: Tiny, rows: Dataset, tmp_path: 
     said = [asked(model, rows, style="brief", logprobs=True) for model in (loud, own)]
     assert said[0]["completion"].tolist() == said[1]["completion"].tolist()
     assert asked(qwen, rows, logprobs=True)["option_logprobs"].notna().all()  # an ECG among them
+    assert (
+        "qwen knows no ECG: it is asked about them through an untrained" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,7 +104,9 @@ def test_ours_and_a_qwen_take_our_own_path(loud: Tiny, rows: Dataset, tmp_path: 
         (lambda folder: change(folder, model_type="bert"), "can open by itself: Unrecognized"),
         (lambda folder: change(folder, model_type="own"), "can open by itself"),
         (lambda folder: change(folder, text_config={"num_hidden_layers": 3}), "lacks or misshapes"),
+        (lambda folder: change(folder, text_config={"intermediate_size": 8}), "lacks or misshapes"),
         (lambda folder: (folder / "model.safetensors").unlink(), "can open by itself"),
+        (lambda folder: os.truncate(folder / "model.safetensors", 9999), "can open by itself"),
     ],
 )
 def test_a_folder_that_cannot_be_asked_is_one_sentence(
@@ -152,6 +160,8 @@ def test_the_command_puts_its_answers_beside_the_runs_own(
         (["--run", "done", "--split", "valid"], "have no split 'valid': use one of"),
         (["--run", "done", "--name", "trained"], "is of a model of run 'done' itself"),
         (["--run", "done", "--name", "a/b"], "'a/b' is not that of a file"),
+        (["--run", "done", "--batch-size", "0"], "^2$"),
+        (["--run", "done", "--temperature", "-1"], "^2$"),
     ],
 )
 def test_the_command_refuses_in_one_sentence(

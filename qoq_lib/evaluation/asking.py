@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -42,11 +42,24 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--style", choices=get_args(AnswerStyle), default="reasoning", help="of the answer"
     )
-    parser.add_argument("--temperature", type=float, default=0.0, help="0: greedy")
-    parser.add_argument("--max-new-tokens", type=int, default=1024, help="at most, of an answer")
-    parser.add_argument("--batch-size", type=int, default=8, help="questions at a time")
+    heat, count = _from(0.0), _from(1)
+    parser.add_argument("--temperature", type=heat, default=0.0, help="0: greedy")
+    parser.add_argument("--max-new-tokens", type=count, default=1024, help="at most, of an answer")
+    parser.add_argument("--batch-size", type=count, default=8, help="questions at a time")
     parser.add_argument("--seed", type=int, default=0, help="of sampling")
     return parser
+
+
+def _from(least: float) -> Callable[[str], float]:
+    """Reads a number of the type of ``least`` that is not below it."""
+
+    def number(text: str) -> float:
+        value = type(least)(text)
+        if not least <= value < float("inf"):
+            raise argparse.ArgumentTypeError(f"must be a number from {least}, not {text}")
+        return value
+
+    return number
 
 
 def ask(given: argparse.Namespace) -> Path:
@@ -64,6 +77,7 @@ def ask(given: argparse.Namespace) -> Path:
     model, processor = load_any(model_name, revision)
     if not is_qoq(processor):
         rows = _askable(rows)
+    make_folder(path.parent)
     predict(
         model,
         processor,
@@ -91,9 +105,9 @@ def _target(run: Path, name: str) -> Path:
             f"predictions/{name}.parquet is of a model of run {run.name!r} itself: give the "
             "answers another --name."
         )
-    if Path(name).name != name:
+    if not name or Path(name).name != name:
         raise RunError(f"The name {name!r} is not that of a file: give --name without folders.")
-    return make_folder(run / "predictions") / f"{name}.parquet"
+    return run / "predictions" / f"{name}.parquet"
 
 
 def _rows(run: Path, split: str) -> Dataset:
