@@ -114,6 +114,20 @@ def test_seeds_are_one_arm_and_other_settings_another() -> None:
     assert list(arms(runs)) == ["drpo, steps 9", "drpo, steps 7"]
 
 
+def test_what_changes_no_result_splits_no_arm(tmp_path: Path) -> None:
+    older = {"steps": 9, "method": "drpo"}
+    newer = older | {"parallel": "ddp", "tracker": "none", "backend": "peft"}
+    elsewhere = {"parallel": "fsdp2", "num_processes": 2, "rollout_server": "http://h:1"}
+    watched = newer | elsewhere | {"tracker": "trackio", "save_minutes": 5.0}
+    told = {"older": older, "newer": newer, "watched": watched, "short": watched | {"steps": 7}}
+    runs = [
+        read_training_run(written(tmp_path / name, rollouts(steps=1), seed=seed, **parameters))
+        for seed, (name, parameters) in enumerate(told.items())
+    ]
+    assert {label: len(members) for label, members in arms(runs[:3]).items()} == {"drpo": 3}
+    assert list(arms(runs)) == ["drpo, steps 9", "drpo, steps 7"]
+
+
 def test_a_run_folder_is_read_with_its_method_and_seed(tmp_path: Path) -> None:
     folder = written(tmp_path / "one", scaled(rollouts()), method="drpo", seed=3, steps=6)
     write_log(folder, pd.DataFrame({"step": [1, 2], "loss": [0.0, 0.0], "kl": [0.0, 0.5]}))

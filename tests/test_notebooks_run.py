@@ -131,10 +131,14 @@ def test_curves_of_a_run_in_progress_lack_its_log_and_say_so(chain: Path, tmp_pa
     assert read_result(tmp_path / "o.ipynb")["metrics"]["steps"] == 3
 
 
-def test_curves_of_an_empty_run_stop_in_one_sentence(tmp_path: Path) -> None:
-    done = execute("04_reward_curves", tmp_path / "o.ipynb", tmp_path, tmp_path)
+@pytest.mark.parametrize("stem", ["04_reward_curves", "05_domain_analysis"])
+def test_a_run_that_is_not_there_stops_in_one_sentence_and_stays_so(
+    tmp_path: Path, stem: str
+) -> None:
+    done = execute(stem, tmp_path / "o.ipynb", tmp_path / "runs", tmp_path)
     assert done.returncode != 0
-    assert "RunError: No rollouts in" in done.stderr and "run notebook 03" in done.stderr
+    assert "RunError: There is no run 'tiny' in" in done.stderr and "notebook 03" in done.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_publisher_sends_nothing_unasked(chain: Path) -> None:

@@ -88,7 +88,7 @@ def frame_problems(stem: str, code: list[Any]) -> list[str]:
         return [f"has a bad parameters cell: {error}"]
     if missing := {"run_id", "model_size", "seed"} - set(vars(parameters)):
         found.append(f"lacks the parameters {sorted(missing)}")
-    if len(code) < 2 or f'start_run("{stem}", globals())' not in code[1].source:
+    if len(code) < 2 or f'start_run("{stem}", globals()' not in code[1].source:
         found.append(f'does not call start_run("{stem}", globals()) in its second code cell')
     if "run.finish(" not in code[-1].source:
         found.append("does not call run.finish( in its last code cell")

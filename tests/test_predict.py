@@ -1,4 +1,4 @@
-"""Predictions: what a table carries, going on after a kill, options' odds, answers of others."""
+"""Predictions: what a table carries, options' odds, answers of others."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,6 @@ from qoq_lib.evaluation.metrics import PredictionsError, evaluate
 from qoq_lib.evaluation.predict import predict
 from qoq_lib.model.loading import load_model
 from qoq_lib.model.pixels import model_view
-from qoq_lib.model.tiny import tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -118,48 +117,6 @@ def test_a_prompt_hash_changes_with_question_image_and_style(loud: Tiny, rows: D
     hashes.add(module.prompt_hash(processor, row, "reasoning"))
     assert len(hashes) == 5
     assert module.prompt_hash(processor, dict(row), "brief") in hashes
-
-
-@pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of the batches that were generated; a batch after the second stops as a kill."""
-    sizes: list[int] = []
-    generate: Callable[..., torch.Tensor] = module._generate
-
-    def watched(model: Any, processor: Any, views: list[Any], *rest: Any) -> torch.Tensor:
-        sizes.append(len(views))
-        if len(sizes) == 3:
-            raise KeyboardInterrupt
-        return generate(model, processor, views, *rest)
-
-    monkeypatch.setattr(module, "_generate", watched)
-    return sizes
-
-
-def test_after_a_kill_only_what_is_missing_is_asked(
-    loud: Tiny, rows: Dataset, tmp_path: Path, counted: list[int]
-) -> None:
-    path, sampled = tmp_path / "trained.parquet", {"temperature": 1.0, "seed": 3}
-    with pytest.raises(KeyboardInterrupt):
-        ask(loud, rows, path=path, **sampled)
-    assert not path.exists() and len(list(tmp_path.glob(".trained.*.parts/*.parquet"))) == 2
-    resumed = ask(loud, rows, path=path, **sampled)
-    assert counted == [3, 3, 2, 2]
-    assert [found.name for found in tmp_path.iterdir()] == ["trained.parquet"]
-    whole = ask(loud, rows, **sampled)
-    for name in ("id", "completion", "prompt_hash"):
-        assert resumed[name].tolist() == whole[name].tolist()
-
-
-def test_parts_of_other_weights_or_settings_are_not_gone_on_with(
-    loud: Tiny, rows: Dataset, tmp_path: Path, counted: list[int]
-) -> None:
-    path = tmp_path / "trained.parquet"
-    with pytest.raises(KeyboardInterrupt):
-        ask(loud, rows, path=path)
-    ask(tiny_model(1), rows, path=path)
-    assert counted[3:] == [3, 3, 2]
-    assert [found.name for found in tmp_path.iterdir()] == ["trained.parquet"]
 
 
 def test_sampling_leaves_the_callers_random_numbers_alone(loud: Tiny, rows: Dataset) -> None:

@@ -8,11 +8,14 @@ import pandas as pd
 import pytest
 from fictions import predictions, scores
 
+from qoq_lib.data.sources.catalogue import PAPER_SOURCES
 from qoq_lib.domains import DOMAIN_NAMES, DOMAINS
 from qoq_lib.evaluation.metrics import PredictionsError, evaluate
 from qoq_lib.evaluation.paper_tables import (
     PAPER_RESULTS,
+    _printed_sets,
     beside_paper,
+    beside_paper_sets,
     by_paper,
     overall_basis,
     paper_table,
@@ -135,6 +138,42 @@ def test_the_overall_row_beside_the_paper_is_over_its_domains() -> None:
     alone = by_paper(wrong, seed=0)
     assert list(beside_paper(alone, "f1").index) == ["ECG"]
     assert overall_basis(alone).startswith("no Overall, as the paper averages none")
+
+
+def test_the_papers_data_sets_stand_beside_those_of_a_run() -> None:
+    ours = {
+        "ct": ["kits23", "set_ct"],
+        "mammography": ["vindr_mammo"],
+        "multimodal": ["mimic_iv_mortality"],
+        "ecg": ["ptb_xl", "georgia"],
+    }
+    tables = [
+        predictions(("ct",)).assign(
+            domain=domain, dataset=name, id=[f"{name}{n}" for n in range(8)]
+        )
+        for domain, names in ours.items()
+        for name in names
+    ]
+    found = beside_paper_sets(by_paper(pd.concat(tables, ignore_index=True), seed=0))
+    assert list(found.index) == [
+        *("Mammography: vindr_mammo", "CT: kits23", "ECG: all", "Multimodal: mimic_iv_mortality")
+    ]
+    assert found.loc["CT: kits23", "F1: this run"] == "1.000 [–]"
+    assert found.loc["CT: kits23", "printed in"] == "Tables 8-14"
+    both = found.loc["Multimodal: mimic_iv_mortality", ["F1: paper's GRPO", "F1: paper's DRPO"]]
+    assert both.tolist() == [0.354, 0.597]
+    ecg = found.loc["ECG: all"]
+    assert ecg["accuracy: paper's DRPO"] == 0.768 and np.isnan(ecg["F1: paper's DRPO"])
+    assert ecg["n"] == 16
+    assert beside_paper_sets(by_paper(predictions(("ct", "ecg")), seed=0)).empty
+
+
+def test_every_data_set_of_the_paper_is_one_of_ours() -> None:
+    printed = {key for key in _printed_sets() if key[1]}
+    assert (
+        printed <= {(source.domain, name) for name, source in PAPER_SOURCES.items()}
+        and len(printed) == 28
+    )
 
 
 def test_every_printed_number_has_its_source_and_place() -> None:

@@ -230,6 +230,18 @@ def test_bad_places_are_refused(
             start_run("03_test", namespace(run_id=run_id))
 
 
+def test_a_stage_that_only_looks_makes_no_run_of_a_misspelt_name(
+    runs: Path, namespace: Namespace
+) -> None:
+    start_run("03_test", namespace(run_id="demo")).finish({})
+    start_run("04_test", namespace(run_id="demo"), existing=True).finish({})
+    with pytest.raises(
+        RunError, match=r"^There is no run 'demoo' in .*: .* there \(demo\), or run"
+    ):
+        start_run("04_test", namespace(run_id="demoo"), existing=True)
+    assert [path.name for path in runs.iterdir()] == ["demo"]
+
+
 def test_an_unreadable_manifest_is_not_overwritten(runs: Path, namespace: Namespace) -> None:
     path = write_text_atomic(runs / "tiny" / "run.json", "{half")
     with pytest.raises(RunError, match="choose another run_id"):

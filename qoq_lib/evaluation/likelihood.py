@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from qoq_lib.data.prompts import AnswerStyle, to_messages
+from qoq_lib.data.prompts import AnswerStyle
+from qoq_lib.evaluation.prompting import prompt_inputs
 from qoq_lib.training.sharing import backbone_of, left_padded, positions
 
 _BOX = "\\boxed{"
@@ -72,20 +73,6 @@ def option_logprobs(
             if number < len(tokens):
                 row.append(float(found[: len(tokens[number])].sum()))
     return scores
-
-
-def prompt_inputs(
-    model: Any, processor: Any, views: Sequence[Mapping[str, Any]], style: AnswerStyle
-) -> Any:
-    """The prompts of rows (``model_view``) as the model's inputs, padded on the left."""
-    return processor.apply_chat_template(
-        [to_messages(view, style) for view in views],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        processor_kwargs={"padding": True, "padding_side": "left"},
-    ).to(model.device)
 
 
 def _endings(tokenizer: Any, completion: str, options: Sequence[str]) -> list[list[int]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from qoq_lib.data.sources.ecg import SOURCES as ECG_SOURCES
 from qoq_lib.domains import DOMAINS, domain_order
 from qoq_lib.evaluation.metrics import PredictionsError, evaluate
 from qoq_lib.evaluation.report import domain_title, told
@@ -15,6 +16,25 @@ PAPER_RESULTS = Path(__file__).with_name("paper_results.csv")
 
 PAPER_MODELS = {"2": ("GRPO", "DRPO"), "5": ("GPT-4o", "QoQ-Med-32B")}
 """Models of the paper that stand beside a run, by the table that prints them."""
+
+SET_MODELS = {
+    "8-14": ("GRPO", "DRPO 32B"),
+    "4": ("GRPO, Full", "DRPO, Full"),
+    "Fig. 3a": ("GRPO", "DRPO"),
+}
+"""GRPO and DRPO where the paper prints numbers of data sets, of MIMIC-IV's tasks, of all ECGs."""
+
+_OWN_NAMES = {
+    ("chest_xray", "VINDR"): "vindr_cxr",
+    ("mammography", "VINDR"): "vindr_mammo",
+    ("mammography", "CBIS"): "cbis_ddsm",
+    ("fundus", "JINCHI"): "jichi",
+    ("fundus", "APTOS"): "aptos2019",
+    ("fundus", "MESSIDOR-2"): "messidor2",
+    ("multimodal", "length of stay"): "mimic_iv_length_of_stay",
+    ("multimodal", "mortality"): "mimic_iv_mortality",
+}
+"""Data sets whose printed name is not ours in capitals."""
 
 
 @cache
@@ -101,3 +121,59 @@ def paper_table(metric: str, models: tuple[str, ...], table: str) -> pd.DataFram
     order = [*domain_order([name for name in wide.index if name in DOMAINS]), "overall"]
     wide = wide.loc[order].rename(index={name: domain_title(name) for name in order})
     return wide.rename_axis(index=None, columns=None)
+
+
+def beside_paper_sets(scores: Mapping[str, Any]) -> pd.DataFrame:
+    """One model by the paper's own rules beside the paper's numbers, by data set that both have.
+
+    The paper prints one accuracy for its ECGs together; it stands beside the run's ECGs where these
+    are all of the paper's data sets.
+
+    Args:
+        scores: of ``by_paper``.
+
+    Returns:
+        By domain title and data set: ``n``, then for F1 and accuracy the run's score with its
+        interval as text and GRPO's and DRPO's (``SET_MODELS``) as numbers, then where these are
+        printed. Empty where the run has no data set of the paper.
+    """
+    printed, rows = _printed_sets(), {}
+    for key, (title, part) in _own_sets(scores).items():
+        if key in printed:
+            rows[title] = _beside(part, printed[key])
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _own_sets(scores: Mapping[str, Any]) -> dict[tuple[str, str], tuple[str, Any]]:
+    """Title and scores of each data set by its domain and name; of all ECGs by no name."""
+    found: dict[tuple[str, str], tuple[str, Any]] = {}
+    for domain in domain_order(list(scores["domains"])):
+        part, title = scores["domains"][domain], domain_title(domain)
+        found |= {
+            (domain, name): (f"{title}: {name}", own) for name, own in part["datasets"].items()
+        }
+        if domain == "ecg" and set(part["datasets"]) <= {source.name for source in ECG_SOURCES}:
+            found[domain, ""] = (f"{title}: all", part)
+    return found
+
+
+def _printed_sets() -> dict[tuple[str, str], pd.DataFrame]:
+    """What the paper prints of ``SET_MODELS``, by domain and our name of the data set."""
+    known = pd.read_csv(PAPER_RESULTS, dtype={"table": str}, keep_default_na=False)
+    models = zip(known["table"], known["model"], strict=True)
+    chosen = known[[model in SET_MODELS.get(table, ()) for table, model in models]]
+    names = [
+        _OWN_NAMES.get((domain, name), name.lower().replace("-", "_"))
+        for domain, name in zip(chosen["domain"], chosen["dataset"], strict=True)
+    ]
+    return {key: group for key, group in chosen.assign(own=names).groupby(["domain", "own"])}
+
+
+def _beside(part: Mapping[str, Any], printed: pd.DataFrame) -> dict[str, Any]:
+    values = printed.set_index(["metric", "model"])["value"]
+    row: dict[str, Any] = {"n": part["n"]}
+    for metric, title in (("f1", "F1"), ("accuracy", "accuracy")):
+        row[f"{title}: this run"] = told(part, metric)
+        for name, model in zip(("GRPO", "DRPO"), SET_MODELS[printed["table"].iloc[0]], strict=True):
+            row[f"{title}: paper's {name}"] = values.get((metric, model))
+    return row | {"printed in": printed["source"].iloc[0].partition(", ")[2]}

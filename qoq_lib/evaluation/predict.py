@@ -1,6 +1,9 @@
 """Batched answers to a split's questions, in parts that survive a kill.
 
-Any model that ``load_model`` opens is asked by ``predict``; answers made elsewhere come in through
+    python -m qoq_lib.evaluation.predict owner/model@revision --run demo
+
+asks any model of images and text, a folder or of the Hub, the questions of a run, so that notebook
+05 shows it beside the run's own. Answers made elsewhere come in through
 ``qoq_lib.evaluation.elsewhere``. Both give the same table.
 """
 
@@ -11,18 +14,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
 from PIL import Image
 
-from qoq_lib.data.example import ecg_array
-from qoq_lib.data.prompts import AnswerStyle, to_messages
+from qoq_lib.data.prompts import AnswerStyle
 from qoq_lib.evaluation.decoding import DECODING, loaded_from
-from qoq_lib.evaluation.likelihood import option_logprobs, prompt_inputs
+from qoq_lib.evaluation.likelihood import option_logprobs
 from qoq_lib.evaluation.parts import Parts, save_predictions
-from qoq_lib.model.pixels import model_view
+from qoq_lib.evaluation.prompting import prompt_hash, prompt_inputs, refuse_unaskable, view_of
 from qoq_lib.runs import derive_seed, progress
 
 __all__ = ["COLUMNS", "complete", "predict", "row_facts", "save_predictions"]
@@ -64,7 +65,7 @@ def predict(
     A model on the CPU moves to the GPU where there is one.
 
     Args:
-        model: as ``load_model`` gives it, with its ``processor``.
+        model: as ``load_model`` or ``any_model.load_any`` give it, with its ``processor``.
         processor: likewise.
         rows: assembled rows.
         style: how the answer is asked for.
@@ -72,9 +73,11 @@ def predict(
         temperature: of sampling.
         batch_size: questions at a time.
         seed: of sampling; each batch has its own, so that a resumed run samples the same.
-        logprobs: whether to score each option too (``likelihood.option_logprobs``).
+        logprobs: whether to score each option too (``likelihood.option_logprobs``); of QoQ and
+            Qwen2.5-VL models alone.
         path: parquet file to write. The batches are kept beside it until all are there: after a
-            kill, the same call goes on with what is missing.
+            kill, the same call goes on with what is missing. Of a finished file, what the same
+            weights said to the same prompts in the same way is not asked again.
 
     Returns:
         One row per question: ``COLUMNS``, ``image_size`` (width and height of the first image as
@@ -83,7 +86,11 @@ def predict(
         media) and, with ``logprobs``, ``option_logprobs`` in the order of the options. The same in
         every row: ``style``, ``max_new_tokens``, ``temperature`` and ``seed`` as given,
         ``loaded_from`` (``decoding.loaded_from``) and ``weights`` (a hash of the model's weights).
+
+    Raises:
+        PredictionsError: the model is none of ours, and rows have an ECG or ``logprobs`` is asked.
     """
+    refuse_unaskable(processor, rows, logprobs)
     if torch.cuda.is_available() and model.device.type == "cpu":
         model.to("cuda")
     model.eval()
@@ -95,15 +102,15 @@ def predict(
     tables = []
     for start in progress(range(0, len(rows), batch_size), label="predict (batches)"):
         batch = [rows[index] for index in range(start, min(start + batch_size, len(rows)))]
-        views = [model_view(row, processor.image_processor) for row in batch]
+        views = [view_of(row, processor) for row in batch]
         hashes = [prompt_hash(processor, view, style) for view in views]
-        table = parts.read(start, hashes)
-        if table is None:
+        said = parts.read(start, hashes)
+        if said is None:
             told = _answers(model, processor, views, settings, start)
-            facts = [row_facts(view) for view in views]
-            table = pd.DataFrame(facts).assign(**told, prompt_hash=hashes)
-            parts.write(start, table)
-        tables.append(table.assign(**same))
+            said = pd.DataFrame(told).assign(prompt_hash=hashes)
+            parts.write(start, said)
+        facts = pd.DataFrame([row_facts(view) for view in views])
+        tables.append(facts.join(said).assign(**same))
     return parts.join(tables)
 
 
@@ -172,20 +179,6 @@ def row_facts(view: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def prompt_hash(processor: Any, view: Mapping[str, Any], style: AnswerStyle) -> str:
-    """SHA-256 of all that the model is given: chat text, pixels, and ECG with leads and rate."""
-    chat = processor.apply_chat_template(
-        to_messages(view, style), add_generation_prompt=True, tokenize=False
-    )
-    digest = sha256(chat.encode())
-    for image in view["images"] or []:
-        digest.update(repr(image.size).encode() + image.convert("RGB").tobytes())
-    if (ecg := ecg_array(view)) is not None:
-        digest.update(repr((ecg.shape, view["ecg_leads"], view["ecg_rate_hz"])).encode())
-        digest.update(np.ascontiguousarray(ecg).tobytes())
-    return digest.hexdigest()
-
-
 def weights_fingerprint(model: Any) -> str:
     """SHA-256 of a few values of every tensor: another for each state of training."""
     digest = sha256()
@@ -195,3 +188,9 @@ def weights_fingerprint(model: Any) -> str:
         sample = flat[:: max(1, len(flat) // _SAMPLED)].cpu()
         digest.update(sample.contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    from qoq_lib.evaluation.asking import main
+
+    main()

@@ -16,7 +16,11 @@ from qoq_lib.training.rollouts import read_rollouts
 
 NEEDED = ("step", "id", "domain", "dataset", "sample", "reward", "correct")
 _TRAINING = "03_drpo_train"
-_NOT_THE_ARM = {"run_id", "seed", "method", "start_from"}
+_NOT_THE_ARM = {
+    *("run_id", "seed", "method", "start_from"),
+    # Where a training runs, and who watches it: nothing that its result depends on.
+    *("tracker", "save_minutes", "num_processes", "parallel", "rollout_server"),
+}
 _SAME_REWARD = 1e-6
 
 
@@ -97,19 +101,20 @@ def read_training_runs(run_id: str, overlay: str = "") -> list[TrainingRun]:
 def arms(runs: Sequence[TrainingRun]) -> dict[str, list[TrainingRun]]:
     """Runs that differ in seed, name and starting checkpoint alone, together under their method.
 
-    Where trainings of one method differ in more, the label tells in what: "drpo, steps 50".
+    Where trainings of one method differ in more, the label tells in what: "drpo, steps 50". A
+    setting that some of them do not have, as those of an older version, is not compared.
     """
-    found: dict[tuple[str, str], list[TrainingRun]] = {}
+    found: dict[str, list[TrainingRun]] = {}
     for run in runs:
-        found.setdefault((run.method, repr(sorted(run.settings.items()))), []).append(run)
-    return {_label(members[0], runs): members for members in found.values()}
+        found.setdefault(_label(run, runs), []).append(run)
+    return found
 
 
 def _label(run: TrainingRun, runs: Sequence[TrainingRun]) -> str:
     rivals = [other.settings for other in runs if other.method == run.method]
-    keys = sorted({key for settings in rivals for key in settings})
-    told = [key for key in keys if len({repr(settings.get(key)) for settings in rivals}) > 1]
-    return ", ".join([run.method, *(f"{key} {run.settings.get(key)}" for key in told)])
+    keys = sorted(set.intersection(*map(set, rivals)))
+    told = [key for key in keys if len({repr(settings[key]) for settings in rivals}) > 1]
+    return ", ".join([run.method, *(f"{key} {run.settings[key]}" for key in told)])
 
 
 def runs_table(runs: Sequence[TrainingRun]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from qoq_lib.runs.environment import Environment, code_version
 from qoq_lib.runs.files import (
     OneSentenceError,
     RunError,
+    existing_run,
     project_root,
     replaced_folder,
     runs_root,
@@ -35,6 +36,7 @@ __all__ = [
     "code_version",
     "declared_parameters",
     "derive_seed",
+    "existing_run",
     "is_watched",
     "progress",
     "project_root",

@@ -48,6 +48,18 @@ def run_folder(run_id: str) -> Path:
     return runs_root() / run_id
 
 
+def existing_run(run_id: str) -> Path:
+    """The folder of a run that is there; ``RunError`` names the known ones where it is not."""
+    folder = run_folder(run_id)
+    if not folder.is_dir():
+        known = sorted(path.parent.name for path in folder.parent.glob("*/run.json"))
+        raise RunError(
+            f"There is no run {run_id!r} in {folder.parent}: give one of the runs there "
+            f"({', '.join(known) or 'none yet'}), or run notebook 03 first."
+        )
+    return folder
+
+
 def make_folder(path: Path) -> Path:
     """Create ``path`` with its parents; ``RunError`` when the disk refuses."""
     try:

@@ -17,7 +17,13 @@ from typing import Any
 import numpy as np
 
 from qoq_lib.runs.environment import Environment
-from qoq_lib.runs.files import RunError, make_folder, run_folder, write_bytes_atomic
+from qoq_lib.runs.files import (
+    RunError,
+    existing_run,
+    make_folder,
+    run_folder,
+    write_bytes_atomic,
+)
 from qoq_lib.runs.manifest import Manifest, hash_artefacts, plain
 from qoq_lib.runs.parameters import changed_parameters, read_notebook_parameters
 from qoq_lib.runs.progress import still_bars_off
@@ -26,12 +32,13 @@ from qoq_lib.runs.results import RESULT_MIME
 _open_runs: dict[tuple[Path, str], "Run"] = {}
 
 
-def start_run(stage: str, namespace: Mapping[str, Any]) -> "Run":
+def start_run(stage: str, namespace: Mapping[str, Any], *, existing: bool = False) -> "Run":
     """Begin ``stage`` of a run: check parameters, claim the stage, seed, show the environment.
 
     ``namespace`` is the notebook's ``globals()``: the parameters cell and papermill's injected
     cell are read from its history ``In``, so papermill and JupyterLab are held to the same rules.
-    Nothing slow happens before the parameters are accepted.
+    Nothing slow happens before the parameters are accepted. A stage that only looks at what others
+    made asks for an ``existing`` run: a misspelt name is then refused, and no folder made for it.
 
     How a stage ends is always on record. ``finish`` marks it completed. A kernel that exits
     without it marks it failed, or interrupted when the last thing raised was KeyboardInterrupt or
@@ -39,12 +46,12 @@ def start_run(stage: str, namespace: Mapping[str, Any]) -> "Run":
     the process dies at once, its entry stays ``running`` under a dead pid, and the next
     ``start_run`` turns that into interrupted and says so.
 
-    Raises ``ParameterError``, or ``RunError`` when the run folder cannot be written or a live
-    process is at the same stage of the same run.
+    Raises ``ParameterError``, or ``RunError`` when the run folder cannot be written, is not there
+    though it should be ``existing``, or a live process is at the same stage of the same run.
     """
     parameters = read_notebook_parameters(namespace)
     parameters.run_id = parameters.run_id or parameters.model_size
-    folder = run_folder(parameters.run_id)
+    folder = (existing_run if existing else run_folder)(parameters.run_id)
     manifest = Manifest(folder / "run.json", parameters.run_id)
     make_folder(folder)
     previous = manifest.claim(stage, {"parameters": plain(vars(parameters), folder)})
