@@ -12,8 +12,9 @@ from qoq_lib.evaluation.plots.study import arm_styles, binned
 from qoq_lib.evaluation.study.claims import claims_of
 from qoq_lib.evaluation.study.comparing import Tables, comparison_table
 from qoq_lib.evaluation.study.config import Study
-from qoq_lib.evaluation.study.page import page_text, write_page
+from qoq_lib.evaluation.study.page import claims_table, page_text, write_page
 from qoq_lib.evaluation.study.scoring import add_box_floor, score_records
+from qoq_lib.evaluation.tables import table
 
 ARMS = ("untrained", "grpo", "drpo")
 PAPER_ARMS = ("untrained", "grpo", "grpo_balanced", "drpo_paper", "drpo")
@@ -135,8 +136,14 @@ def test_without_an_interval_nothing_is_claimed() -> None:
     )
     alone = replace(tables, results=one, comparison=comparison_table(study, one, none))
     assert claims_of(study, alone) == []
+    assert "(no rows)" in repr(table(claims_table([]), "Claims"))
     text = page_text(study, alone)
     assert "[no interval]" in text and "Nothing can be claimed yet" in text
+
+
+def test_claims_are_listed_with_their_seeds() -> None:
+    listed = claims_table(claims_of(*made(drpo=0.7)))
+    assert set(listed.index) <= {"held", "did not hold", "open"} and (listed["seeds"] == 3).all()
 
 
 def test_an_arm_looks_alike_in_every_study() -> None:

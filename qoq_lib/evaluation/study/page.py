@@ -125,18 +125,13 @@ def _shown(claim: Claim) -> str:
 
 
 def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
-    """A row per claim: verdict, claim, kind of answers, interval, seeds."""
+    """A row per claim: verdict, claim, kind of answers, interval, seeds; no rows without claims."""
+    columns = ["verdict", "claim", "answers", "mean [95 % interval]", "seeds"]
     lines = [
-        {
-            "verdict": claim.verdict,
-            "claim": claim.text,
-            "answers": claim.decoding,
-            "mean [95 % interval]": _shown(claim),
-            "seeds": claim.interval.n,
-        }
+        (claim.verdict, claim.text, claim.decoding, _shown(claim), claim.interval.n)
         for claim in claims
     ]
-    return pd.DataFrame(lines).set_index("verdict")
+    return pd.DataFrame(lines, columns=columns).set_index("verdict")
 
 
 def arms_table(study: Study, tables: Tables) -> pd.DataFrame:
