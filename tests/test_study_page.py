@@ -141,6 +141,17 @@ def test_without_an_interval_nothing_is_claimed() -> None:
     assert "[no interval]" in text and "Nothing can be claimed yet" in text
 
 
+def test_an_arm_without_results_is_in_no_claim() -> None:
+    study, tables = made(drpo=0.7)
+    kept = {
+        name: part[part["arm"] != "drpo"]
+        for name, part in (("results", tables.results), ("comparison", tables.comparison))
+    }
+    claims = claims_of(study, replace(tables, **kept))
+    assert claims and not [claim for claim in claims if "drpo" in claim.text]
+    assert "| drpo |" in page_text(study, replace(tables, **kept))
+
+
 def test_claims_are_listed_with_their_seeds() -> None:
     listed = claims_table(claims_of(*made(drpo=0.7)))
     assert set(listed.index) <= {"held", "did not hold", "open"} and (listed["seeds"] == 3).all()

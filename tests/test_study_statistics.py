@@ -1,12 +1,17 @@
 """The intervals of a study, against numbers worked out by hand and against scipy."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 from qoq_lib.evaluation.metrics import answered, evaluate
-from qoq_lib.evaluation.study.comparing import comparison_table
+from qoq_lib.evaluation.study import comparing
+from qoq_lib.evaluation.study.comparing import bootstrap, comparison_table
 from qoq_lib.evaluation.study.config import Study
 from qoq_lib.evaluation.study.scoring import rare_domains, score_records
 from qoq_lib.evaluation.study.statistics import (
@@ -112,6 +117,35 @@ def test_a_seed_that_one_arm_lacks_is_left_out_of_the_pair() -> None:
     row = comparison_table(study("grpo", "drpo"), made, NO_BOOTSTRAP).iloc[0]
     assert row["seeds"] == 2
     assert (row["baseline_mean"], row["difference"]) == pytest.approx((0.3, 0.1))
+
+
+def answers_of(folder: Path, without: dict[int, str]) -> list[Any]:
+    """Finished runs of two arms, three seeds; ``without``: a domain that the seed's test lacks."""
+    runs = []
+    for seed in (0, 1, 2):
+        for arm in ("grpo", "drpo"):
+            made, path = predictions(seed), folder / f"{seed}-{arm}.parquet"
+            made[made["domain"] != without.get(seed)].to_parquet(path)
+            runs.append(
+                SimpleNamespace(
+                    arm=SimpleNamespace(name=arm),
+                    start=SimpleNamespace(seed=seed),
+                    finished=lambda split: True,
+                    predictions=lambda split, decoding, path=path: path,
+                )
+            )
+    return runs
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_a_domain_that_a_seed_lacks_is_redrawn_in_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: int
+) -> None:
+    monkeypatch.setattr(comparing, "DRAWS", 20)
+    monkeypatch.setattr(comparing, "domain_rows", lambda _: pd.Series({"mri": 5.0, "ct": 9.0}))
+    table = bootstrap(study("grpo", "drpo"), answers_of(tmp_path, {lacking: "mri"}), seed=0)
+    assert set(table["domain"]) == {"ct", "mri", "overall", "rare", "common", "rare minus common"}
+    assert table["patients_low"].notna().all()
 
 
 def test_rare_domains_are_the_third_with_fewest_rows() -> None:

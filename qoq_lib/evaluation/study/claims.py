@@ -59,7 +59,7 @@ def claims_of(study: Study, tables: Tables) -> list[Claim]:
 
 def _claims(study: Study, tables: Tables, decoding: str) -> Iterator[Claim]:
     rows = _rows(tables.comparison, decoding, "macro_f1")
-    arms = [arm.name for arm in study.arms]
+    arms = [arm.name for arm in study.arms if arm.name in set(tables.results["arm"])]
     leading = study.baselines[0]
     if (leading, "untrained", OVERALL) in rows.index:
         row = rows.loc[(leading, "untrained", OVERALL)]

@@ -1,6 +1,6 @@
 """Each arm beside the baselines: paired differences and relative gains with their intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,15 +128,25 @@ def bootstrap(study: Study, runs: Sequence[ArmRun], seed: int) -> pd.DataFrame:
         draws = _draws(study, done, decoding, rare, seed)
         for baseline in study.baselines:
             for arm in [one.name for one in study.arms if one.name != baseline]:
-                shared = [one for one in draws.values() if {arm, baseline} <= set(one)]
-                for domain in shared[0][arm] if shared else ():
-                    parts = [one[arm][domain] - one[baseline][domain] for one in shared]
+                for domain, parts in _differences(draws.values(), arm, baseline).items():
                     low, high = over_seeds(
                         parts, derive_seed(seed, "seeds"), same_patients=study.shares_patients
                     )
                     records.append((decoding, baseline, arm, domain, "macro_f1", low, high))
     columns = ["decoding", "baseline", "arm", "domain", "metric", "patients_low", "patients_high"]
     return pd.DataFrame(records, columns=columns)
+
+
+def _differences(
+    draws: Iterable[Mapping[str, Mapping[str, np.ndarray]]], arm: str, baseline: str
+) -> dict[str, list[np.ndarray]]:
+    """By domain, the draws of arm minus baseline of each seed that has both of them and it."""
+    found: dict[str, list[np.ndarray]] = {}
+    for one in draws:
+        first, second = one.get(arm, {}), one.get(baseline, {})
+        for domain in [name for name in first if name in second]:
+            found.setdefault(domain, []).append(first[domain] - second[domain])
+    return found
 
 
 def _draws(
