@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from filelock import FileLock
 
 from qoq_lib.evaluation.study import planning, running, workers
+from qoq_lib.evaluation.study.comparing import save_tables
 from qoq_lib.evaluation.study.config import Arm, Study, StudyError, load_study
 from qoq_lib.evaluation.study.planning import ArmRun, Start, arm_run, arm_settings
 from qoq_lib.evaluation.study.running import find_start, prepare, run_arm
@@ -98,6 +100,72 @@ def test_a_second_call_runs_nothing(
     plan = json.loads((folder / "plan.json").read_text())
     assert [(run["arm"], run["seed"]) for run in plan["runs"]] == [("grpo", 3), ("drpo", 3)]
     assert all((folder / run["folder"] / "rollouts").is_dir() for run in plan["runs"])
+
+
+def left_without_weights(folder: Path, copy: Path) -> Path:
+    """A copy of the parquet and JSON files alone."""
+    for file in folder.rglob("*"):
+        if file.suffix in (".parquet", ".json"):
+            target = copy / file.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+    return copy
+
+
+def test_a_finished_study_is_opened_without_its_weights(
+    study: Study, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert queued(study, folder, monkeypatch) == []
+    alone = left_without_weights(folder, tmp_path)
+    assert queued(study, alone, monkeypatch) == []
+    assert json.loads((alone / "plan.json").read_text()) == json.loads(
+        (folder / "plan.json").read_text()
+    )
+    tables = save_tables(study, workers.runs_so_far(study, alone), alone)
+    assert set(tables.results["arm"]) == {"grpo", "drpo"}
+
+
+def test_an_arm_more_asks_for_the_weights_that_were_left_behind(
+    study: Study, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert queued(study, folder, monkeypatch) == []
+    alone = left_without_weights(folder, tmp_path)
+    more = study.model_copy(update={"arms": [*study.arms, Arm(name="untrained")]})
+    labels: list[str] = []
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers._Crew, "add", lambda self, label, *_: labels.append(label))
+    monkeypatch.setattr(workers._Crew, "results", stop)
+    monkeypatch.setattr(running.stages, "align_base", stop)
+    with pytest.raises(KeyboardInterrupt):
+        workers.run_study(more, alone)
+    assert labels == ["data and alignment, seed 3"]
+    with pytest.raises(KeyboardInterrupt):
+        prepare(more, 3, alone, None)
+
+
+def test_starts_of_another_study_in_the_folder_stay_known(
+    study: Study, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert queued(study, folder, monkeypatch) == []
+    alone = left_without_weights(folder, tmp_path)
+    other = Start(4, alone / "data" / "4", alone / "starts" / "4", "fingerprint", "digest")
+    planning.write_plan(study.model_copy(update={"seeds": [4]}), [other], alone)
+    assert queued(study, alone, monkeypatch) == []
+
+
+def test_an_unfinished_study_is_shown_as_far_as_it_is(
+    study: Study, folder: Path, tmp_path: Path
+) -> None:
+    more = study.model_copy(update={"seeds": [3, 9], "arms": [*study.arms, Arm(name="untrained")]})
+    shown = workers.runs_so_far(more, folder)
+    assert [(run.arm.name, run.finished("test")) for run in shown] == [
+        *(("grpo", True), ("drpo", True), ("untrained", False))
+    ]
+    with pytest.raises(StudyError, match="No run of study 'demo' is finished in .*: run it first"):
+        workers.runs_so_far(study, tmp_path)
 
 
 def test_only_the_arm_that_changed_is_run_again(
