@@ -192,6 +192,24 @@ def test_arms_are_redrawn_with_the_same_patients() -> None:
     )
 
 
+def test_grounding_is_left_out_of_macro_f1_as_in_the_metrics() -> None:
+    table = predictions(0)
+    where = predictions(1).assign(dataset="where", options=[["lesion"]] * 90)
+    where = where.assign(answers=where["options"], completion="\\boxed{lesion}")
+    where["id"] = "where/" + where["id"]
+    found = []
+    for asked in (table, pd.concat([table, where], ignore_index=True)):
+        times = {
+            name: pd.DataFrame(1.0, index=[f"p{n}" for n in range(12)], columns=[0])
+            for name in asked["dataset"].unique()
+        }
+        found.append(PatientDraws({"arm": asked}, times).macro_f1("arm"))
+        overall = evaluate(asked, resamples=0)["overall"]["macro_f1"]
+        assert found[-1]["overall"][0] == pytest.approx(overall)
+    assert found[0] == found[1]
+    assert PatientDraws({"arm": where}, times).macro_f1("arm") == {}
+
+
 def test_the_bootstrap_spans_seeds_and_patients() -> None:
     rng = np.random.default_rng(0)
     calm = over_seeds([np.full(500, 0.1), np.full(500, 0.1)], seed=0)

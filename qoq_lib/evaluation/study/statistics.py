@@ -100,13 +100,23 @@ class PatientDraws:
         self._tables = {name: answered(table) for name, table in predictions.items()}
 
     def macro_f1(self, arm: str) -> dict[str, np.ndarray]:
-        """Draws of macro-F1 by domain and ``overall``, means unweighted as in ``metrics``."""
+        """Draws of macro-F1 by domain and ``overall``, means unweighted as in ``metrics``.
+
+        Domains that ask for no label are left out; none may be left.
+        """
         by_domain: dict[str, list[np.ndarray]] = {}
         for (domain, dataset), rows in self._tables[arm].groupby(["domain", "dataset"], sort=True):
+            if not asks_for_a_label(rows):
+                continue
             weights = self._times[dataset].loc[rows["patient_id"]].to_numpy().T
             by_domain.setdefault(domain, []).append(weighted_macro_f1(rows, weights))
         scores = {domain: np.mean(parts, axis=0) for domain, parts in by_domain.items()}
-        return scores | {"overall": np.mean(list(scores.values()), axis=0)}
+        return scores | ({"overall": np.mean(list(scores.values()), axis=0)} if scores else {})
+
+
+def asks_for_a_label(rows: pd.DataFrame) -> bool:
+    """Not where only one can be named, the rule of ``metrics``: then only the place is asked."""
+    return bool(rows["options"].map(len).gt(1).any())
 
 
 def weighted_macro_f1(rows: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
