@@ -10,7 +10,7 @@ import pytest
 from qoq_lib.evaluation import plots
 from qoq_lib.evaluation.plots.study import arm_styles, binned
 from qoq_lib.evaluation.study.claims import claims_of
-from qoq_lib.evaluation.study.comparing import Tables, comparison_table
+from qoq_lib.evaluation.study.comparing import ENDS, KEYS, Tables, comparison_table
 from qoq_lib.evaluation.study.config import Study
 from qoq_lib.evaluation.study.page import claims_table, page_text, write_page
 from qoq_lib.evaluation.study.scoring import add_box_floor, score_records
@@ -44,8 +44,7 @@ def made(drpo: float, noise: float = 0.01) -> tuple[Study, Tables]:
                 facts = {"arm": arm, "seed": seed, "decoding": decoding}
                 rows += [facts | record for record in score_records(scores, rare=["ecg"])]
     results = pd.DataFrame(rows)
-    keys = ["decoding", "baseline", "arm", "domain", "metric"]
-    none = pd.DataFrame(columns=[*keys, "patients_low", "patients_high"])
+    none = pd.DataFrame(columns=[*KEYS, *ENDS])
     cost = pd.DataFrame(
         {"arm": ARMS, "seed": 0, "completions": 1600, "seconds": [0, 9, np.nan], "device": "CPU"}
     ).assign(code=["abc", "abc", "def"])
@@ -76,9 +75,7 @@ def with_boxes(study: Study, tables: Tables, after: float) -> Tables:
             rows += [facts | record for record in score_records(scores, rare=["ecg"])]
     drawn = pd.DataFrame(rows).query("metric in ('box_iou', 'pointing', 'floor_constant_box')")
     results = pd.concat([tables.results, drawn], ignore_index=True)
-    none = tables.comparison.loc[
-        [], ["decoding", "baseline", "arm", "domain", "metric", "patients_low", "patients_high"]
-    ]
+    none = pd.DataFrame(columns=[*KEYS, *ENDS])
     return replace(tables, results=results, comparison=comparison_table(study, results, none))
 
 
@@ -128,12 +125,22 @@ def test_a_study_with_boxes_says_how_many_times_the_start_they_overlap() -> None
     assert "The mean IoU of drpo is 10 times" in section(less, "What did not hold")
 
 
+def test_on_shared_patients_the_wider_interval_decides() -> None:
+    study, tables = made(drpo=0.7)
+    kit = study.model_copy(update={"data": study.data.model_copy(update={"source": "kit"})})
+    tables = with_boxes(study, tables, after=0.3)
+    wide = dict(zip(ENDS, (-0.5, 0.9, -90.0, 900.0), strict=True))
+    drawn = tables.comparison[KEYS].assign(**wide)
+    shared = replace(tables, comparison=comparison_table(kit, tables.results, drawn))
+    assert {claim.verdict for claim in claims_of(kit, shared)} == {"open"}
+    assert "left open: this interval does not know" in page_text(kit, shared)
+    assert "left open" not in page_text(study, tables)
+
+
 def test_without_an_interval_nothing_is_claimed() -> None:
     study, tables = made(drpo=0.7)
     one = tables.results[tables.results["seed"] == 0]
-    none = tables.comparison[["decoding", "baseline", "arm", "domain", "metric"]].assign(
-        patients_low=np.nan, patients_high=np.nan
-    )
+    none = pd.DataFrame(columns=[*KEYS, *ENDS])
     alone = replace(tables, results=one, comparison=comparison_table(study, one, none))
     assert claims_of(study, alone) == []
     assert "(no rows)" in repr(table(claims_table([]), "Claims"))

@@ -241,8 +241,7 @@ _COST_NOTE = (
 
 _SAME_PATIENTS = (
     "The seeds split one pool of patients anew, so test patients recur: a draw of patients holds "
-    "for all seeds, and a difference in macro-F1 has the wider of the two intervals; a relative "
-    "gain has not. "
+    "for all seeds, and differences and relative gains have the wider of their two intervals. "
 )
 
 
