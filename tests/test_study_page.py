@@ -95,6 +95,14 @@ def test_a_large_gain_held_and_says_its_interval() -> None:
     assert all("[" in line and "n = 3" in line for line in held.strip().splitlines())
 
 
+def test_floors_have_an_interval_over_the_seeds() -> None:
+    study, tables = made(drpo=0.7)
+    constant = (tables.results["metric"] == "floor_constant") & (tables.results["seed"] == 2)
+    tables.results.loc[constant, "value"] = 0.4  # after .1 and .1: t of two degrees is 4.303
+    said = "macro-F1 0.200 [-0.230, 0.630] (the best constant answer) and 0.300 [0.300, 0.300]"
+    assert said in page_text(study, tables)
+
+
 def test_the_words_follow_the_numbers() -> None:
     worse = page_text(*made(drpo=0.3))
     failed = section(worse, "What did not hold")
@@ -119,7 +127,7 @@ def test_a_study_with_boxes_says_how_many_times_the_start_they_overlap() -> None
     assert "| drpo | greedy | 0.300 [" in section(text, "IoU by arm")
     assert "| untrained | greedy | 0.020 [" in section(text, "IoU by arm")
     assert "drpo has a higher IoU than one box per domain for all patients" in held
-    assert "reaches 0.200, mean over seeds" in section(text, "IoU by arm")
+    assert "reaches 0.200 [0.200, 0.200], mean over seeds" in section(text, "IoU by arm")
     assert "over the 30 test questions with lesions" in section(text, "IoU by arm")
     less = page_text(study, with_boxes(study, tables, after=0.1))
     assert "The mean IoU of drpo is 10 times" in section(less, "What did not hold")

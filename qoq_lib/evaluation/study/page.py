@@ -18,7 +18,13 @@ from qoq_lib.evaluation.study.comparing import (
 from qoq_lib.evaluation.study.config import Study
 from qoq_lib.evaluation.study.scoring import COMMON, GAP, OVERALL, RARE, rare_domains
 from qoq_lib.evaluation.study.statistics import DRAWS, Interval, mean_interval
-from qoq_lib.evaluation.study.wording import compared_row, interval_text, markdown, overall_runs
+from qoq_lib.evaluation.study.wording import (
+    compared_row,
+    floor_text,
+    interval_text,
+    markdown,
+    overall_runs,
+)
 from qoq_lib.runs import write_text_atomic
 
 HEADINGS: Mapping[Verdict, str] = {
@@ -156,12 +162,12 @@ def arms_table(study: Study, tables: Tables) -> pd.DataFrame:
 
 
 def _floors(tables: Tables) -> str:
-    overall = tables.results[tables.results["domain"] == OVERALL]
-    floors = overall.groupby("metric")["value"].mean()
+    constant, every = (
+        floor_text(tables.results, name) for name in ("floor_constant", "floor_all_options")
+    )
     return (
-        f"Answers that look at nothing reach macro-F1 {floors['floor_constant']:.3f} (the best "
-        f"constant answer) and {floors['floor_all_options']:.3f} (listing every option), mean over "
-        "seeds."
+        f"Answers that look at nothing reach macro-F1 {constant} (the best constant answer) and "
+        f"{every} (listing every option), mean over seeds [95 % interval]."
     )
 
 
