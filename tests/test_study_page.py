@@ -95,6 +95,17 @@ def test_a_large_gain_held_and_says_its_interval() -> None:
     assert all("[" in line and "n = 3" in line for line in held.strip().splitlines())
 
 
+def test_the_page_says_when_the_claim_on_the_papers_gain_held() -> None:
+    study, tables = made(drpo=0.56, noise=0.05)
+    text = page_text(study, tables)
+    gain = next(line for line in text.splitlines() if "drpo on grpo is 43 %" in line)
+    low = float(gain.split("[")[1].split(",")[0])
+    assert 0 < low < 43 and gain in section(text, "What held")
+    said = text.split("## How to read the intervals")[1]
+    assert said.count("43 % above that of critic-free methods (abstract of arXiv 2506.00711)") == 1
+    assert "held when the mean gain is 43 % or more and its interval excludes 0" in said
+
+
 def test_floors_have_an_interval_over_the_seeds() -> None:
     study, tables = made(drpo=0.7)
     constant = (tables.results["metric"] == "floor_constant") & (tables.results["seed"] == 2)

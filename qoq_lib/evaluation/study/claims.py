@@ -15,7 +15,7 @@ from qoq_lib.evaluation.study.statistics import Interval, mean_interval
 
 Verdict = Literal["held", "did not hold", "open"]
 PAPER_GAIN = 43.0
-"""Percent by which the paper's macro-F1 under DRPO exceeds that of the critic-free baselines."""
+"""Percent by which the paper's macro-F1 under DRPO exceeds that of critic-free methods."""
 
 PAPER_IOU = 10.0
 """How many times the IoU of open models the paper's model reaches."""
@@ -112,6 +112,7 @@ def _times_the_start(results: pd.DataFrame, arm: str, decoding: str) -> Claim:
 
 
 def _gains(arm: str, baseline: str, decoding: str, rows: pd.DataFrame) -> Claim:
+    """On the mean: an interval that reaches below the paper's gain but not to 0 still holds."""
     gain = _interval(rows.loc[(arm, baseline, OVERALL)], "gain_pct", "gain_low", "gain_high")
     verdict: Verdict = "did not hold" if gain.high < PAPER_GAIN else "open"
     if gain.mean >= PAPER_GAIN and gain.low > 0:
