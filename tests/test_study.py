@@ -22,6 +22,7 @@ from qoq_lib.evaluation.study.planning import ArmRun, Start, arm_run, arm_settin
 from qoq_lib.evaluation.study.running import find_start, prepare, run_arm
 from qoq_lib.runs import project_root
 from qoq_lib.training import drpo
+from qoq_lib.training.methods import load_method
 from qoq_lib.training.rollouts import RolloutWriter, read_rollouts
 
 ROOT = project_root()
@@ -251,6 +252,19 @@ def test_a_stopped_arm_goes_on_and_ends_like_one_left_alone(
     assert tables[0]["completion"].tolist() == tables[1]["completion"].tolist()
     answers = [pd.read_parquet(run.predictions("test", "sampled")) for run in (whole, again)]
     assert answers[0]["completion"].tolist() == answers[1]["completion"].tolist()
+
+
+def test_the_cost_counts_a_question_for_each_time_that_it_is_asked(
+    study: Study, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "rollouts").mkdir()
+    for file in (runs(study, folder)["grpo"].folder / "rollouts").iterdir():
+        rollouts = pd.read_parquet(file)
+        again = rollouts[rollouts["id"] == rollouts["id"][0]]
+        pd.concat([rollouts, again]).to_parquet(tmp_path / "rollouts" / file.name, index=False)
+    # Two steps of five groups of two, two of them of one question; one greedy answer a group.
+    assert running._completions(tmp_path, load_method("grpo")) == 20
+    assert running._completions(tmp_path, load_method("remax")) == 30
 
 
 def test_a_failed_piece_stops_no_other_and_a_dead_worker_is_one_sentence() -> None:

@@ -29,6 +29,7 @@ from qoq_lib.evaluation.study.planning import (
     recorded_digest,
     start_folder,
 )
+from qoq_lib.evaluation.training_runs import groups
 from qoq_lib.model.loading import ModelSize, load_model
 from qoq_lib.runs import code_version, derive_seed, sha256_file, write_json_atomic
 from qoq_lib.training import stages
@@ -133,8 +134,7 @@ def _completions(folder: Path, method: Method) -> int:
         return 0
     rollouts = read_rollouts(folder / "rollouts", texts=False)
     curve_table(rollouts).to_parquet(folder / CURVE_FILE, index=False)
-    questions = len(rollouts.drop_duplicates(["step", "id"]))
-    return len(rollouts) + questions * (method.advantages in NEED_GREEDY)
+    return len(rollouts) + len(groups(rollouts)) * (method.advantages in NEED_GREEDY)
 
 
 def curve_table(rollouts: pd.DataFrame) -> pd.DataFrame:
