@@ -314,5 +314,7 @@ def test_a_killed_study_goes_on(tmp_path: Path) -> None:
     overall = results[(results["domain"] == "overall") & (results["metric"] == "macro_f1")]
     assert overall.groupby(["arm", "decoding"])["seed"].nunique().eq(2).all()
     comparison = pd.read_csv(tmp_path / "study" / "comparison.csv")
-    assert set(comparison["arm"]) == {"drpo"} and (comparison["seeds"] == 2).all()
+    assert set(comparison["baseline"]) == {"grpo", "floor_all_options"}
+    assert set(comparison.query("baseline == 'grpo'")["arm"]) == {"drpo"}
+    assert (comparison["seeds"] == 2).all()
     assert len(list(tmp_path.glob("study/arms/*"))) == 4
