@@ -199,6 +199,14 @@ def test_the_quickstart_says_that_random_weights_mean_nothing(tmp_path: Path) ->
     assert read_result(tmp_path / "o.ipynb")["metrics"]["true_answer_known"] == 3
 
 
+def test_a_study_of_which_nothing_is_finished_is_not_shown(tmp_path: Path) -> None:
+    options = ("-p", "study", "demo", "-p", "run_arms", "False")
+    done = execute("08_drpo_vs_baselines", tmp_path / "o.ipynb", tmp_path, tmp_path, *options)
+    assert done.returncode != 0
+    assert "StudyError: No run of study 'demo' is finished in" in done.stderr
+    assert not (tmp_path / "study" / "data").exists()
+
+
 def test_seven_billion_without_a_gpu_stops_in_one_sentence(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +16,13 @@ import pytest
 from filelock import FileLock
 
 from qoq_lib.evaluation.study import planning, running, workers
+from qoq_lib.evaluation.study.comparing import save_tables
 from qoq_lib.evaluation.study.config import Arm, Study, StudyError, load_study
 from qoq_lib.evaluation.study.planning import ArmRun, Start, arm_run, arm_settings
 from qoq_lib.evaluation.study.running import find_start, prepare, run_arm
 from qoq_lib.runs import project_root
 from qoq_lib.training import drpo
+from qoq_lib.training.methods import load_method
 from qoq_lib.training.rollouts import RolloutWriter, read_rollouts
 
 ROOT = project_root()
@@ -98,6 +101,72 @@ def test_a_second_call_runs_nothing(
     plan = json.loads((folder / "plan.json").read_text())
     assert [(run["arm"], run["seed"]) for run in plan["runs"]] == [("grpo", 3), ("drpo", 3)]
     assert all((folder / run["folder"] / "rollouts").is_dir() for run in plan["runs"])
+
+
+def left_without_weights(folder: Path, copy: Path) -> Path:
+    """A copy of the parquet and JSON files alone."""
+    for file in folder.rglob("*"):
+        if file.suffix in (".parquet", ".json"):
+            target = copy / file.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+    return copy
+
+
+def test_a_finished_study_is_opened_without_its_weights(
+    study: Study, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert queued(study, folder, monkeypatch) == []
+    alone = left_without_weights(folder, tmp_path)
+    assert queued(study, alone, monkeypatch) == []
+    assert json.loads((alone / "plan.json").read_text()) == json.loads(
+        (folder / "plan.json").read_text()
+    )
+    tables = save_tables(study, workers.runs_so_far(study, alone), alone)
+    assert set(tables.results["arm"]) == {"grpo", "drpo"}
+
+
+def test_an_arm_more_asks_for_the_weights_that_were_left_behind(
+    study: Study, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert queued(study, folder, monkeypatch) == []
+    alone = left_without_weights(folder, tmp_path)
+    more = study.model_copy(update={"arms": [*study.arms, Arm(name="untrained")]})
+    labels: list[str] = []
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers._Crew, "add", lambda self, label, *_: labels.append(label))
+    monkeypatch.setattr(workers._Crew, "results", stop)
+    monkeypatch.setattr(running.stages, "align_base", stop)
+    with pytest.raises(KeyboardInterrupt):
+        workers.run_study(more, alone)
+    assert labels == ["data and alignment, seed 3"]
+    with pytest.raises(KeyboardInterrupt):
+        prepare(more, 3, alone, None)
+
+
+def test_starts_of_another_study_in_the_folder_stay_known(
+    study: Study, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert queued(study, folder, monkeypatch) == []
+    alone = left_without_weights(folder, tmp_path)
+    other = Start(4, alone / "data" / "4", alone / "starts" / "4", "fingerprint", "digest")
+    planning.write_plan(study.model_copy(update={"seeds": [4]}), [other], alone)
+    assert queued(study, alone, monkeypatch) == []
+
+
+def test_an_unfinished_study_is_shown_as_far_as_it_is(
+    study: Study, folder: Path, tmp_path: Path
+) -> None:
+    more = study.model_copy(update={"seeds": [3, 9], "arms": [*study.arms, Arm(name="untrained")]})
+    shown = workers.runs_so_far(more, folder)
+    assert [(run.arm.name, run.finished("test")) for run in shown] == [
+        *(("grpo", True), ("drpo", True), ("untrained", False))
+    ]
+    with pytest.raises(StudyError, match="No run of study 'demo' is finished in .*: run it first"):
+        workers.runs_so_far(study, tmp_path)
 
 
 def test_only_the_arm_that_changed_is_run_again(
@@ -185,6 +254,19 @@ def test_a_stopped_arm_goes_on_and_ends_like_one_left_alone(
     assert answers[0]["completion"].tolist() == answers[1]["completion"].tolist()
 
 
+def test_the_cost_counts_a_question_for_each_time_that_it_is_asked(
+    study: Study, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "rollouts").mkdir()
+    for file in (runs(study, folder)["grpo"].folder / "rollouts").iterdir():
+        rollouts = pd.read_parquet(file)
+        again = rollouts[rollouts["id"] == rollouts["id"][0]]
+        pd.concat([rollouts, again]).to_parquet(tmp_path / "rollouts" / file.name, index=False)
+    # Two steps of five groups of two, two of them of one question; one greedy answer a group.
+    assert running._completions(tmp_path, load_method("grpo")) == 20
+    assert running._completions(tmp_path, load_method("remax")) == 30
+
+
 def test_a_failed_piece_stops_no_other_and_a_dead_worker_is_one_sentence() -> None:
     with workers._Crew(1) as crew:
         crew.add("bad", divmod, 1, 0)
@@ -232,5 +314,7 @@ def test_a_killed_study_goes_on(tmp_path: Path) -> None:
     overall = results[(results["domain"] == "overall") & (results["metric"] == "macro_f1")]
     assert overall.groupby(["arm", "decoding"])["seed"].nunique().eq(2).all()
     comparison = pd.read_csv(tmp_path / "study" / "comparison.csv")
-    assert set(comparison["arm"]) == {"drpo"} and (comparison["seeds"] == 2).all()
+    assert set(comparison["baseline"]) == {"grpo", "floor_all_options"}
+    assert set(comparison.query("baseline == 'grpo'")["arm"]) == {"drpo"}
+    assert (comparison["seeds"] == 2).all()
     assert len(list(tmp_path.glob("study/arms/*"))) == 4

@@ -10,10 +10,11 @@ import pytest
 from qoq_lib.evaluation import plots
 from qoq_lib.evaluation.plots.study import arm_styles, binned
 from qoq_lib.evaluation.study.claims import claims_of
-from qoq_lib.evaluation.study.comparing import Tables, comparison_table
+from qoq_lib.evaluation.study.comparing import ENDS, KEYS, Tables, comparison_table
 from qoq_lib.evaluation.study.config import Study
-from qoq_lib.evaluation.study.page import page_text, write_page
+from qoq_lib.evaluation.study.page import claims_table, page_text, write_page
 from qoq_lib.evaluation.study.scoring import add_box_floor, score_records
+from qoq_lib.evaluation.tables import table
 
 ARMS = ("untrained", "grpo", "drpo")
 PAPER_ARMS = ("untrained", "grpo", "grpo_balanced", "drpo_paper", "drpo")
@@ -43,8 +44,7 @@ def made(drpo: float, noise: float = 0.01) -> tuple[Study, Tables]:
                 facts = {"arm": arm, "seed": seed, "decoding": decoding}
                 rows += [facts | record for record in score_records(scores, rare=["ecg"])]
     results = pd.DataFrame(rows)
-    keys = ["decoding", "baseline", "arm", "domain", "metric"]
-    none = pd.DataFrame(columns=[*keys, "patients_low", "patients_high"])
+    none = pd.DataFrame(columns=[*KEYS, *ENDS])
     cost = pd.DataFrame(
         {"arm": ARMS, "seed": 0, "completions": 1600, "seconds": [0, 9, np.nan], "device": "CPU"}
     ).assign(code=["abc", "abc", "def"])
@@ -75,9 +75,7 @@ def with_boxes(study: Study, tables: Tables, after: float) -> Tables:
             rows += [facts | record for record in score_records(scores, rare=["ecg"])]
     drawn = pd.DataFrame(rows).query("metric in ('box_iou', 'pointing', 'floor_constant_box')")
     results = pd.concat([tables.results, drawn], ignore_index=True)
-    none = tables.comparison.loc[
-        [], ["decoding", "baseline", "arm", "domain", "metric", "patients_low", "patients_high"]
-    ]
+    none = pd.DataFrame(columns=[*KEYS, *ENDS])
     return replace(tables, results=results, comparison=comparison_table(study, results, none))
 
 
@@ -95,6 +93,25 @@ def test_a_large_gain_held_and_says_its_interval() -> None:
     assert "drpo beats grpo in exact match" in section(text, "What stays open")
     assert "Trained by the code of commit abc, def." in text
     assert all("[" in line and "n = 3" in line for line in held.strip().splitlines())
+
+
+def test_the_page_says_when_the_claim_on_the_papers_gain_held() -> None:
+    study, tables = made(drpo=0.56, noise=0.05)
+    text = page_text(study, tables)
+    gain = next(line for line in text.splitlines() if "drpo on grpo is 43 %" in line)
+    low = float(gain.split("[")[1].split(",")[0])
+    assert 0 < low < 43 and gain in section(text, "What held")
+    said = text.split("## How to read the intervals")[1]
+    assert said.count("43 % above that of critic-free methods (abstract of arXiv 2506.00711)") == 1
+    assert "held when the mean gain is 43 % or more and its interval excludes 0" in said
+
+
+def test_floors_have_an_interval_over_the_seeds() -> None:
+    study, tables = made(drpo=0.7)
+    constant = (tables.results["metric"] == "floor_constant") & (tables.results["seed"] == 2)
+    tables.results.loc[constant, "value"] = 0.4  # after .1 and .1: t of two degrees is 4.303
+    said = "macro-F1 0.200 [-0.230, 0.630] (the best constant answer) and 0.300 [0.300, 0.300]"
+    assert said in page_text(study, tables)
 
 
 def test_the_words_follow_the_numbers() -> None:
@@ -121,22 +138,49 @@ def test_a_study_with_boxes_says_how_many_times_the_start_they_overlap() -> None
     assert "| drpo | greedy | 0.300 [" in section(text, "IoU by arm")
     assert "| untrained | greedy | 0.020 [" in section(text, "IoU by arm")
     assert "drpo has a higher IoU than one box per domain for all patients" in held
-    assert "reaches 0.200, mean over seeds" in section(text, "IoU by arm")
+    assert "reaches 0.200 [0.200, 0.200], mean over seeds" in section(text, "IoU by arm")
     assert "over the 30 test questions with lesions" in section(text, "IoU by arm")
     less = page_text(study, with_boxes(study, tables, after=0.1))
     assert "The mean IoU of drpo is 10 times" in section(less, "What did not hold")
 
 
+def test_on_shared_patients_the_wider_interval_decides() -> None:
+    study, tables = made(drpo=0.7)
+    kit = study.model_copy(update={"data": study.data.model_copy(update={"source": "kit"})})
+    tables = with_boxes(study, tables, after=0.3)
+    wide = dict(zip(ENDS, (-0.5, 0.9, -90.0, 900.0), strict=True))
+    drawn = tables.comparison[KEYS].assign(**wide)
+    shared = replace(tables, comparison=comparison_table(kit, tables.results, drawn))
+    assert {claim.verdict for claim in claims_of(kit, shared)} == {"open"}
+    assert "left open: this interval does not know" in page_text(kit, shared)
+    assert "left open" not in page_text(study, tables)
+
+
 def test_without_an_interval_nothing_is_claimed() -> None:
     study, tables = made(drpo=0.7)
     one = tables.results[tables.results["seed"] == 0]
-    none = tables.comparison[["decoding", "baseline", "arm", "domain", "metric"]].assign(
-        patients_low=np.nan, patients_high=np.nan
-    )
+    none = pd.DataFrame(columns=[*KEYS, *ENDS])
     alone = replace(tables, results=one, comparison=comparison_table(study, one, none))
     assert claims_of(study, alone) == []
+    assert "(no rows)" in repr(table(claims_table([]), "Claims"))
     text = page_text(study, alone)
     assert "[no interval]" in text and "Nothing can be claimed yet" in text
+
+
+def test_an_arm_without_results_is_in_no_claim() -> None:
+    study, tables = made(drpo=0.7)
+    kept = {
+        name: part[part["arm"] != "drpo"]
+        for name, part in (("results", tables.results), ("comparison", tables.comparison))
+    }
+    claims = claims_of(study, replace(tables, **kept))
+    assert claims and not [claim for claim in claims if "drpo" in claim.text]
+    assert "| drpo |" in page_text(study, replace(tables, **kept))
+
+
+def test_claims_are_listed_with_their_seeds() -> None:
+    listed = claims_table(claims_of(*made(drpo=0.7)))
+    assert set(listed.index) <= {"held", "did not hold", "open"} and (listed["seeds"] == 3).all()
 
 
 def test_an_arm_looks_alike_in_every_study() -> None:

@@ -1,29 +1,31 @@
 """The intervals of a study, against numbers worked out by hand and against scipy."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 from qoq_lib.evaluation.metrics import answered, evaluate
-from qoq_lib.evaluation.study.comparing import comparison_table
+from qoq_lib.evaluation.study import comparing
+from qoq_lib.evaluation.study.comparing import bootstrap, comparison_table
 from qoq_lib.evaluation.study.config import Study
+from qoq_lib.evaluation.study.running import BOX_METRICS, METRICS
 from qoq_lib.evaluation.study.scoring import rare_domains, score_records
 from qoq_lib.evaluation.study.statistics import (
     PatientDraws,
+    dataset_scores,
+    drawn_means,
+    ends,
     mean_interval,
-    over_seeds,
     ratio_interval,
     redrawn,
-    weighted_macro_f1,
 )
 
-NO_BOOTSTRAP = pd.DataFrame(
-    columns=[
-        *("decoding", "baseline", "arm", "domain", "metric"),
-        *("patients_low", "patients_high"),
-    ]
-)
+NO_BOOTSTRAP = pd.DataFrame(columns=[*comparing.KEYS, *comparing.ENDS])
 
 
 def study(*arms: str, baselines: tuple[str, ...] = ("grpo",)) -> Study:
@@ -114,6 +116,42 @@ def test_a_seed_that_one_arm_lacks_is_left_out_of_the_pair() -> None:
     assert (row["baseline_mean"], row["difference"]) == pytest.approx((0.3, 0.1))
 
 
+def answers_of(folder: Path, without: dict[int, str]) -> list[Any]:
+    """Finished runs of two arms, three seeds; ``without``: a domain that the seed's test lacks."""
+    runs = []
+    for seed in (0, 1, 2):
+        for arm in ("grpo", "drpo"):
+            made, path = predictions(seed), folder / f"{seed}-{arm}.parquet"
+            made[made["domain"] != without.get(seed)].to_parquet(path)
+            runs.append(
+                SimpleNamespace(
+                    arm=SimpleNamespace(name=arm),
+                    start=SimpleNamespace(seed=seed),
+                    finished=lambda split: True,
+                    predictions=lambda split, decoding, path=path: path,
+                )
+            )
+    return runs
+
+
+def located(table: pd.DataFrame) -> pd.DataFrame:
+    """The same with a lesion in each image and a box in each answer, some of them in place."""
+    boxes = [[[0.0, 0.0, 10.0, 10.0]]] * len(table)
+    said = [f'```json\\n[{{"bbox_2d": [0, 0, {5 + n % 9}, 10]}}]\\n``` ' for n in range(len(table))]
+    return table.assign(boxes=boxes, completion=said + table["completion"])
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_a_domain_that_a_seed_lacks_is_redrawn_in_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: int
+) -> None:
+    monkeypatch.setattr(comparing, "DRAWS", 20)
+    monkeypatch.setattr(comparing, "domain_rows", lambda _: pd.Series({"mri": 5.0, "ct": 9.0}))
+    table = bootstrap(study("grpo", "drpo"), answers_of(tmp_path, {lacking: "mri"}), seed=0)
+    assert set(table["domain"]) == {"ct", "mri", "overall", "rare", "common", "rare minus common"}
+    assert table["patients_low"].notna().all()
+
+
 def test_rare_domains_are_the_third_with_fewest_rows() -> None:
     counts = pd.Series(
         {"ct": 50, "ecg": 2, "mri": 9, "fundus": 7, "pathology": 30, "mammography": 8}
@@ -135,21 +173,26 @@ def test_rare_and_common_are_means_of_their_domains() -> None:
     assert f1["n"][["rare", "common"]].tolist() == [10, 20]
 
 
-def test_redrawn_macro_f1_is_that_of_the_metrics() -> None:
-    table = answered(predictions(0))
+def test_redrawn_scores_are_those_of_the_metrics() -> None:
+    table = answered(located(predictions(0)))
     rows = table[table["dataset"] == "mri"].reset_index(drop=True)
-    times = np.random.default_rng(1).multinomial(len(rows), [1 / len(rows)] * len(rows), size=3)
-    scores = weighted_macro_f1(rows, times.astype(float))
-    for weights, score in zip(times, scores, strict=True):
-        repeated = rows.loc[rows.index.repeat(weights)]
-        assert score == pytest.approx(evaluate(repeated)["overall"]["macro_f1"])
+    times = redrawn([rows], draws=3, seed=1)["mri"]
+    scores = dataset_scores(rows, times)
+    assert set(scores) == {*METRICS, *BOX_METRICS, "all_options"}
+    for draw in times:
+        repeated = rows.loc[rows.index.repeat(times.loc[rows["patient_id"], draw].astype(int))]
+        told = evaluate(repeated, resamples=0)["overall"]
+        told["all_options"] = told["floors"]["all_options"]
+        assert {name: values[draw] for name, values in scores.items()} == pytest.approx(
+            {name: told[name] for name in scores}
+        )
 
 
 def test_arms_are_redrawn_with_the_same_patients() -> None:
     table = predictions(0)
     times = redrawn([table], draws=50, seed=0)
     draws = PatientDraws({"one": table, "two": table[::-1]}, times)
-    one, two = draws.macro_f1("one"), draws.macro_f1("two")
+    one, two = (draws.scores(name)["macro_f1"] for name in ("one", "two"))
     assert set(one) == {"ct", "mri", "overall"}
     assert all((one[name] == two[name]).all() for name in one)
     assert one["overall"].std() > 0
@@ -158,16 +201,35 @@ def test_arms_are_redrawn_with_the_same_patients() -> None:
     )
 
 
+def test_grounding_is_left_out_of_macro_f1_as_in_the_metrics() -> None:
+    table = predictions(0)
+    where = predictions(1).assign(dataset="where", options=[["lesion"]] * 90)
+    where = where.assign(answers=where["options"], completion="\\boxed{lesion}")
+    where["id"] = "where/" + where["id"]
+    found = []
+    for asked in (table, pd.concat([table, where], ignore_index=True)):
+        times = {
+            name: pd.DataFrame(1.0, index=[f"p{n}" for n in range(12)], columns=[0])
+            for name in asked["dataset"].unique()
+        }
+        found.append(PatientDraws({"arm": asked}, times).scores("arm")["macro_f1"])
+        overall = evaluate(asked, resamples=0)["overall"]["macro_f1"]
+        assert found[-1]["overall"][0] == pytest.approx(overall)
+    assert found[0] == found[1]
+    assert set(PatientDraws({"arm": where}, times).scores("arm")) == {"exact_match", "invalid_rate"}
+
+
 def test_the_bootstrap_spans_seeds_and_patients() -> None:
+    def over_seeds(*draws: np.ndarray) -> tuple[float, float]:
+        return ends(drawn_means(draws, seed=0, same_patients=False))
+
     rng = np.random.default_rng(0)
-    calm = over_seeds([np.full(500, 0.1), np.full(500, 0.1)], seed=0)
-    assert calm == pytest.approx((0.1, 0.1))
-    seeds_only = over_seeds([np.full(500, 0.0), np.full(500, 0.2)], seed=0)
-    assert seeds_only == pytest.approx((0.0, 0.2))
-    noisy = over_seeds([0.1 + 0.05 * rng.standard_normal(2000) for _ in range(4)], seed=0)
+    assert over_seeds(np.full(500, 0.1), np.full(500, 0.1)) == pytest.approx((0.1, 0.1))
+    assert over_seeds(np.full(500, 0.0), np.full(500, 0.2)) == pytest.approx((0.0, 0.2))
+    noisy = over_seeds(*(0.1 + 0.05 * rng.standard_normal(2000) for _ in range(4)))
     half = 1.96 * 0.05 / 2
     assert noisy == pytest.approx((0.1 - half, 0.1 + half), abs=0.006)
-    assert np.isnan(over_seeds([np.zeros(10)], seed=0)).all()
+    assert np.isnan(over_seeds(np.zeros(10))).all()
 
 
 def test_seeds_with_the_same_patients_share_their_draws() -> None:
@@ -175,21 +237,41 @@ def test_seeds_with_the_same_patients_share_their_draws() -> None:
     times = redrawn([one, two], draws=200, seed=0)
     assert set(times) == {"mri", "ct", "ct2"}
     assert all((table.sum() == len(table)).all() for table in times.values())
-    scores = [PatientDraws({"arm": part}, times).macro_f1("arm")["overall"] for part in (one, two)]
-    assert np.isfinite(scores).mean() > 0.5
+    drawn = [PatientDraws({"arm": part}, times).scores("arm") for part in (one, two)]
+    assert np.isfinite([scores["macro_f1"]["overall"] for scores in drawn]).mean() > 0.5
     chance = 0.05 * np.random.default_rng(0).standard_normal(2000)
-    alone = over_seeds([chance] * 4, seed=0)
-    shared = over_seeds([chance] * 4, seed=0, same_patients=True)
+    alone, shared = (
+        ends(drawn_means([chance] * 4, seed=0, same_patients=same)) for same in (False, True)
+    )
     assert shared[1] - shared[0] == pytest.approx(2 * (alone[1] - alone[0]), rel=0.1)
 
 
-def test_with_shared_patients_a_difference_has_the_wider_interval() -> None:
+def on_the_kit(plan: Study) -> Study:
+    return plan.model_copy(update={"data": plan.data.model_copy(update={"source": "kit"})})
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "penalised_f1", "exact_match", "box_iou"])
+def test_with_shared_patients_a_difference_has_the_wider_interval(metric: str) -> None:
     plan = study("grpo", "drpo")
-    table = results(grpo=[0.4, 0.5, 0.6], drpo=[0.5, 0.6, 0.701])
+    table = results(grpo=[0.4, 0.5, 0.6], drpo=[0.5, 0.6, 0.701]).assign(metric=metric)
     drawn = {"decoding": "greedy", "baseline": "grpo", "arm": "drpo", "domain": "overall"}
-    drawn |= {"metric": "macro_f1", "patients_low": -0.1, "patients_high": 0.1003}
-    kit = plan.model_copy(update={"data": plan.data.model_copy(update={"source": "kit"})})
+    drawn |= {"metric": metric, "patients_low": -0.1, "patients_high": 0.1003}
+    drawn |= {"patients_gain_low": -20.0, "patients_gain_high": 20.0}
     own = comparison_table(plan, table, pd.DataFrame([drawn])).iloc[0]
-    wide = comparison_table(kit, table, pd.DataFrame([drawn])).iloc[0]
-    assert own["low"] > 0.09
+    wide = comparison_table(on_the_kit(plan), table, pd.DataFrame([drawn])).iloc[0]
+    assert own["low"] > 0.09 and own["gain_low"] > 0
     assert wide["low"] == -0.1 and wide["high"] == own["high"]
+    assert wide["gain_low"] == -20 and wide["gain_high"] == own["gain_high"] > 20
+
+
+def test_every_claimed_score_is_redrawn_and_the_floor_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "DRAWS", 50)
+    monkeypatch.setattr(comparing, "domain_rows", lambda _: pd.Series({"mri": 5.0, "ct": 9.0}))
+    table = bootstrap(study("grpo", "drpo"), answers_of(tmp_path, {}), seed=0)
+    overall = table[table["domain"] == "overall"].set_index(["baseline", "metric"])
+    assert set(overall.loc["grpo"].index) == set(METRICS)
+    floor = overall.loc[("floor_all_options", "macro_f1")]
+    assert set(floor["arm"]) == {"grpo", "drpo"}
+    assert (floor["patients_low"] < floor["patients_high"]).all()

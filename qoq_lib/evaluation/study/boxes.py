@@ -7,6 +7,7 @@ from qoq_lib.evaluation.study.scoring import OVERALL
 from qoq_lib.evaluation.study.statistics import Interval, mean_interval
 from qoq_lib.evaluation.study.wording import (
     compared_row,
+    floor_text,
     interval_text,
     markdown,
     overall_runs,
@@ -49,9 +50,8 @@ def boxes_section(tables: Tables) -> list[str]:
     table = boxes_table(tables)
     if table.empty:
         return []
-    overall = tables.results[tables.results["domain"] == OVERALL]
-    floor = overall[overall["metric"] == "floor_constant_box"]["value"].mean()
-    note = _NOTE.format(questions=questions_text(tables.results, "box_iou"), floor=floor)
+    questions = questions_text(tables.results, "box_iou")
+    note = _NOTE.format(questions=questions, floor=floor_text(tables.results, "floor_constant_box"))
     return ["## IoU by arm", markdown(table), note]
 
 
@@ -64,5 +64,6 @@ _NOTE = (
     "model: it was taught how a box is written with boxes of one step of the coordinates, drawn "
     "evenly over every image with a lesion or without, and never where a lesion lies or how large "
     "it is. Its IoU, and with it the ratio, depends on that choice. The median training box of "
-    "each domain, drawn for all patients alike, reaches {floor:.3f}, mean over seeds."
+    "each domain, drawn for all patients alike, reaches {floor}, mean over seeds "
+    "[95 % interval]."
 )

@@ -1,7 +1,7 @@
 """What a study may say: each claim with its interval, and whether it held."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -10,12 +10,12 @@ import pandas as pd
 from qoq_lib.evaluation.study.comparing import Tables
 from qoq_lib.evaluation.study.config import Study
 from qoq_lib.evaluation.study.planning import DECODINGS
-from qoq_lib.evaluation.study.scoring import GAP, OVERALL, RARE
+from qoq_lib.evaluation.study.scoring import FLOORS_BESIDE, GAP, OVERALL, RARE
 from qoq_lib.evaluation.study.statistics import Interval, mean_interval
 
 Verdict = Literal["held", "did not hold", "open"]
 PAPER_GAIN = 43.0
-"""Percent by which the paper's macro-F1 under DRPO exceeds that of the critic-free baselines."""
+"""Percent by which the paper's macro-F1 under DRPO exceeds that of critic-free methods."""
 
 PAPER_IOU = 10.0
 """How many times the IoU of open models the paper's model reaches."""
@@ -24,8 +24,8 @@ DRPO_ARMS = ("drpo", "drpo_paper", "drpo_released")
 
 
 _FLOORS = {
-    "macro_f1": ("floor_all_options", "is above the floor of listing every option"),
-    "box_iou": ("floor_constant_box", "has a higher IoU than one box per domain for all patients"),
+    "macro_f1": "is above the floor of listing every option",
+    "box_iou": "has a higher IoU than one box per domain for all patients",
 }
 
 _BESIDE = {
@@ -59,7 +59,7 @@ def claims_of(study: Study, tables: Tables) -> list[Claim]:
 
 def _claims(study: Study, tables: Tables, decoding: str) -> Iterator[Claim]:
     rows = _rows(tables.comparison, decoding, "macro_f1")
-    arms = [arm.name for arm in study.arms]
+    arms = [arm.name for arm in study.arms if arm.name in set(tables.results["arm"])]
     leading = study.baselines[0]
     if (leading, "untrained", OVERALL) in rows.index:
         row = rows.loc[(leading, "untrained", OVERALL)]
@@ -74,14 +74,17 @@ def _claims(study: Study, tables: Tables, decoding: str) -> Iterator[Claim]:
             if baseline == leading:
                 yield from _by_rarity(arm, baseline, decoding, rows)
     for arm in [name for name in (leading, "drpo") if name in arms]:
-        yield _above_floor(tables.results, arm, decoding, "macro_f1")
+        yield _above_floor(rows, arm, decoding, "macro_f1")
     boxes = _rows(tables.comparison, decoding, "box_iou")
     for arm in [name for name in (leading, *DRPO_ARMS) if name in arms]:
         if (arm, "untrained", OVERALL) in boxes.index:
             row = boxes.loc[(arm, "untrained", OVERALL)]
             yield _beats(f"{arm} has a higher IoU than its start", decoding, row)
-            yield _times_the_start(tables.results, arm, decoding)
-            yield _above_floor(tables.results, arm, decoding, "box_iou")
+            over_seeds = (
+                _times_the_start(tables.results, arm, decoding),
+                _above_floor(boxes, arm, decoding, "box_iou"),
+            )
+            yield from map(_left_open, over_seeds) if study.shares_patients else over_seeds
 
 
 def _beside(comparison: pd.DataFrame, arm: str, baseline: str, decoding: str) -> Iterator[Claim]:
@@ -109,6 +112,7 @@ def _times_the_start(results: pd.DataFrame, arm: str, decoding: str) -> Claim:
 
 
 def _gains(arm: str, baseline: str, decoding: str, rows: pd.DataFrame) -> Claim:
+    """On the mean: an interval that reaches below the paper's gain but not to 0 still holds."""
     gain = _interval(rows.loc[(arm, baseline, OVERALL)], "gain_pct", "gain_low", "gain_high")
     verdict: Verdict = "did not hold" if gain.high < PAPER_GAIN else "open"
     if gain.mean >= PAPER_GAIN and gain.low > 0:
@@ -132,11 +136,15 @@ def _beats(text: str, decoding: str, row: pd.Series) -> Claim:
     return Claim(text, decoding, interval, "points", _verdict(interval))
 
 
-def _above_floor(results: pd.DataFrame, arm: str, decoding: str, metric: str) -> Claim:
-    floor, text = _FLOORS[metric]
-    reached, floors = (_by_arm(results, decoding, name)[arm] for name in (metric, floor))
-    interval = mean_interval((reached - floors).dropna().to_numpy())
-    return Claim(f"{arm} {text}", decoding, interval, "points", _verdict(interval))
+def _above_floor(rows: pd.DataFrame, arm: str, decoding: str, metric: str) -> Claim:
+    row = rows.loc[(arm, FLOORS_BESIDE[metric], OVERALL)]
+    return _beats(f"{arm} {_FLOORS[metric]}", decoding, row)
+
+
+def _left_open(claim: Claim) -> Claim:
+    """Patients are not redrawn for it, and seeds that share them are no independent evidence."""
+    reason = "left open: this interval does not know that the seeds share patients"
+    return replace(claim, text=f"{claim.text} ({reason})", verdict="open")
 
 
 def _by_arm(results: pd.DataFrame, decoding: str, metric: str) -> pd.DataFrame:

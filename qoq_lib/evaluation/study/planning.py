@@ -116,18 +116,33 @@ def runs_of(study: Study, starts: Sequence[Start], folder: Path) -> list[ArmRun]
 
 
 def write_plan(study: Study, starts: Sequence[Start], folder: Path) -> Path:
-    """Write ``plan.json``: the study, what each seed starts from, and the folder of each run."""
-    facts = [
-        {"seed": start.seed, "fingerprint": start.fingerprint, "digest": start.digest}
-        | {"data": _inside(start.data, folder), "checkpoint": _inside(start.checkpoint, folder)}
-        for start in starts
-    ]
+    """Write ``plan.json``: the study, what each seed starts from, and the folder of each run.
+
+    Starts of other studies in the folder stay listed: ``recorded_digest`` reads them.
+    """
+    facts = _recorded_starts(folder)
+    for start in starts:
+        checkpoint = _inside(start.checkpoint, folder)
+        fact = {"seed": start.seed, "fingerprint": start.fingerprint, "digest": start.digest}
+        facts[checkpoint] = fact | {"data": _inside(start.data, folder), "checkpoint": checkpoint}
     runs = [
         {"arm": run.arm.name, "seed": run.start.seed, "folder": _inside(run.folder, folder)}
         for run in runs_of(study, starts, folder)
     ]
-    plan = {"study": study.model_dump(), "starts": facts, "runs": runs}
+    plan = {"study": study.model_dump(), "starts": list(facts.values()), "runs": runs}
     return write_json_atomic(folder / PLAN_FILE, plan)
+
+
+def recorded_digest(checkpoint: Path, folder: Path) -> str | None:
+    """The digest that the plan in ``folder`` has of the aligned weights once at ``checkpoint``."""
+    start = _recorded_starts(folder).get(_inside(checkpoint, folder))
+    return start["digest"] if start else None
+
+
+def _recorded_starts(folder: Path) -> dict[str, dict[str, Any]]:
+    file = folder / PLAN_FILE
+    starts = json.loads(file.read_text(encoding="utf-8"))["starts"] if file.is_file() else []
+    return {start["checkpoint"]: start for start in starts}
 
 
 def _inside(path: Path, folder: Path) -> str:

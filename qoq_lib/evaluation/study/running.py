@@ -26,8 +26,10 @@ from qoq_lib.evaluation.study.planning import (
     arm_settings,
     data_folder,
     key_of,
+    recorded_digest,
     start_folder,
 )
+from qoq_lib.evaluation.training_runs import groups
 from qoq_lib.model.loading import ModelSize, load_model
 from qoq_lib.runs import code_version, derive_seed, sha256_file, write_json_atomic
 from qoq_lib.training import stages
@@ -46,20 +48,23 @@ FLOORS = ("constant", "all_options")
 
 
 def find_start(study: Study, seed: int, folder: Path, data_root: Path | None) -> Start | None:
-    """What ``prepare`` made for this seed, or ``None``."""
+    """What ``prepare`` made for this seed, or ``None``.
+
+    Where the weights were left behind, their digest is the plan's: finished arms need no more.
+    """
     data = data_folder(study, seed, folder, data_root)
     if not (data / ASSEMBLY_FILE).is_file():
         return None
     fingerprint = load_assembly(data).fingerprint
     aligned = start_folder(study, seed, folder, fingerprint) / "checkpoints" / "aligned"
-    if not (aligned / "config.json").is_file():
-        return None
-    return Start(seed, data, aligned, fingerprint, weights_digest(aligned))
+    digest = weights_digest(aligned) if has_weights(aligned) else recorded_digest(aligned, folder)
+    return Start(seed, data, aligned, fingerprint, digest) if digest else None
 
 
 def prepare(study: Study, seed: int, folder: Path, data_root: Path | None) -> Start:
     """Assemble the seed's data and align its model, once for all arms."""
-    if found := find_start(study, seed, folder, data_root):
+    found = find_start(study, seed, folder, data_root)
+    if found and has_weights(found.checkpoint):
         return found
     out = data_folder(study, seed, folder, data_root)
     with _logged(folder / "logs" / f"start-seed{seed}.txt"):
@@ -129,8 +134,7 @@ def _completions(folder: Path, method: Method) -> int:
         return 0
     rollouts = read_rollouts(folder / "rollouts", texts=False)
     curve_table(rollouts).to_parquet(folder / CURVE_FILE, index=False)
-    questions = len(rollouts.drop_duplicates(["step", "id"]))
-    return len(rollouts) + questions * (method.advantages in NEED_GREEDY)
+    return len(rollouts) + len(groups(rollouts)) * (method.advantages in NEED_GREEDY)
 
 
 def curve_table(rollouts: pd.DataFrame) -> pd.DataFrame:
@@ -187,6 +191,11 @@ def _sized(study: Study, run: ArmRun, data: DatasetDict, processor: Any) -> Mode
     size = study.size(run.arm)
     size.max_completion_length = stages.answer_length(size, data, processor.tokenizer)
     return size
+
+
+def has_weights(checkpoint: Path) -> bool:
+    """Whether weight files are there; checkpoints are written whole."""
+    return any(checkpoint.glob("*.safetensors"))
 
 
 def weights_digest(checkpoint: Path) -> str:

@@ -15,6 +15,9 @@ from qoq_lib.evaluation.study.planning import DECODINGS, ArmRun, Start
 from qoq_lib.evaluation.study.running import BOX_METRICS, CURVE_FILE, METRICS
 
 RARE, COMMON, GAP, OVERALL = "rare", "common", "rare minus common", "overall"
+FLOORS_BESIDE = {"macro_f1": "floor_all_options", "box_iou": "floor_constant_box"}
+"""The floor that arms are compared with, by measure."""
+
 COUNTS = {"n", "lesions"}  # of questions, beside the measures in a run's kept scores
 
 

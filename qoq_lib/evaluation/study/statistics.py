@@ -14,9 +14,13 @@ import pandas as pd
 from scipy import stats
 
 from qoq_lib.evaluation.metrics import answered
+from qoq_lib.evaluation.metrics.labels import LabelSets, label_scores
+from qoq_lib.evaluation.metrics.resampling import Weights
 
 LEVEL = 0.95
 DRAWS = 1000
+_ROW_MEASURES = ("exact_match", "invalid_rate", "box_iou", "pointing")
+_LABEL_MEASURES = ("macro_f1", "penalised_f1", "balanced_accuracy", "all_options")
 Values = Sequence[float] | np.ndarray
 
 
@@ -86,7 +90,7 @@ def redrawn(splits: Sequence[pd.DataFrame], draws: int, seed: int) -> dict[str, 
 
 
 class PatientDraws:
-    """Macro-F1 of several arms on one test split, under shared redraws of its patients.
+    """Scores of several arms on one test split, under shared redraws of its patients.
 
     Args:
         predictions: of each arm, on the same questions.
@@ -99,48 +103,70 @@ class PatientDraws:
         self._times = times
         self._tables = {name: answered(table) for name, table in predictions.items()}
 
-    def macro_f1(self, arm: str) -> dict[str, np.ndarray]:
-        """Draws of macro-F1 by domain and ``overall``, means unweighted as in ``metrics``."""
-        by_domain: dict[str, list[np.ndarray]] = {}
+    def scores(self, arm: str) -> dict[str, dict[str, np.ndarray]]:
+        """Draws by measure (``dataset_scores``), and by domain and ``overall`` that have it.
+
+        Means over data sets and domains are unweighted, as in ``metrics``.
+        """
+        parts: dict[str, dict[str, list[np.ndarray]]] = {}
         for (domain, dataset), rows in self._tables[arm].groupby(["domain", "dataset"], sort=True):
-            weights = self._times[dataset].loc[rows["patient_id"]].to_numpy().T
-            by_domain.setdefault(domain, []).append(weighted_macro_f1(rows, weights))
-        scores = {domain: np.mean(parts, axis=0) for domain, parts in by_domain.items()}
-        return scores | {"overall": np.mean(list(scores.values()), axis=0)}
+            for measure, draws in dataset_scores(rows, self._times[dataset]).items():
+                parts.setdefault(measure, {}).setdefault(domain, []).append(draws)
+        return {measure: _with_overall(domains) for measure, domains in parts.items()}
 
 
-def weighted_macro_f1(rows: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
-    """Macro-F1 of one data set under ``weights``, draws x rows, as ``metrics`` defines it.
+def _with_overall(parts: Mapping[str, Sequence[np.ndarray]]) -> dict[str, np.ndarray]:
+    scores = {domain: np.mean(draws, axis=0) for domain, draws in parts.items()}
+    return scores | {"overall": np.mean(list(scores.values()), axis=0)}
 
-    Classes are those that occur among the true answers of a draw; NaN where a draw is empty.
-    ``rows`` as ``metrics.answered``.
+
+def dataset_scores(rows: pd.DataFrame, times: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Draws of each measure of one data set, as ``metrics`` defines it; NaN where a draw is empty.
+
+    ``rows`` as ``metrics.answered``; ``times``, patients x draws, says how often each is drawn.
+    The measures of labels, and ``all_options``, the macro-F1 of listing every option, are left out
+    where no question asks for a label.
     """
-    names = sorted({label for labels in rows["answers"] for label in labels})
-    true = np.array([[name in set(labels) for name in names] for labels in rows["answers"]], float)
-    said = np.array([[name in set(labels) for name in names] for labels in rows["labels"]], float)
-    hits, positives = weights @ (true * said), weights @ true
-    f1 = 2 * hits / np.maximum(positives + weights @ said, 1e-12)
-    occurs = positives > 0
-    with np.errstate(invalid="ignore"):
-        return (f1 * occurs).sum(axis=1) / occurs.sum(axis=1)
+    places = times.index.get_indexer(rows["patient_id"])
+    weights = Weights(times.to_numpy().T, places, np.arange(len(times)))
+    means = weights.means(rows[list(_ROW_MEASURES)])
+    scores = {name: estimate.values for name, estimate in means.items()}
+    if not asks_for_a_label(rows):
+        return scores
+    labels = label_scores(LabelSets.of(rows["answers"], rows["labels"], rows["options"]), weights)
+    return scores | {name: labels[name] for name in _LABEL_MEASURES}
 
 
-def over_seeds(
-    differences: Sequence[np.ndarray], seed: int, *, same_patients: bool = False
-) -> tuple[float, float]:
-    """Ends of the hierarchical bootstrap's interval: seeds are drawn, then patients within.
+def asks_for_a_label(rows: pd.DataFrame) -> bool:
+    """Not where only one can be named, the rule of ``metrics``: then only the place is asked."""
+    return bool(rows["options"].map(len).gt(1).any())
 
-    ``differences`` holds a vector of patient draws per seed; each drawn seed, a repeated one too,
-    gets a patient draw of its own. Where all seeds show the ``same_patients``, one draw of them
-    holds for all; one that leaves a seed without any patient of a data set does not count.
+
+def drawn_means(draws: Sequence[np.ndarray], seed: int, *, same_patients: bool) -> np.ndarray:
+    """Means over seeds of the hierarchical bootstrap: seeds are drawn, then patients within.
+
+    ``draws`` holds a vector of patient draws per seed; each drawn seed, a repeated one too, gets a
+    patient draw of its own. Where all seeds show the ``same_patients``, one draw of them holds for
+    all. Calls with one ``seed`` choose alike, so that their results can be paired. One seed alone
+    has no means: NaN.
     """
-    table = np.stack(differences)
-    seeds, draws = table.shape
+    table = np.stack(draws)
+    seeds, count = table.shape
     if seeds < 2:
-        return np.nan, np.nan
+        return np.full(count, np.nan)
     rng = np.random.default_rng(seed)
-    chosen = rng.integers(seeds, size=(draws, seeds))
-    patients = rng.integers(draws, size=(draws, 1) if same_patients else chosen.shape)
-    means = table[chosen, patients].mean(axis=1)
-    low, high = np.nanquantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    chosen = rng.integers(seeds, size=(count, seeds))
+    patients = rng.integers(count, size=(count, 1) if same_patients else chosen.shape)
+    return np.asarray(table[chosen, patients].mean(axis=1))
+
+
+def ends(values: np.ndarray) -> tuple[float, float]:
+    """Ends of the percentile interval of draws; those that are not finite do not count.
+
+    A draw is NaN that leaves a seed without any patient of a data set.
+    """
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return np.nan, np.nan
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

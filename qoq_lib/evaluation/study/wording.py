@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from qoq_lib.evaluation.study.scoring import OVERALL
-from qoq_lib.evaluation.study.statistics import Interval
+from qoq_lib.evaluation.study.statistics import Interval, mean_interval
 
 
 def interval_text(interval: Interval, signed: bool = False, digits: int = 3) -> str:
@@ -18,6 +18,12 @@ def interval_text(interval: Interval, signed: bool = False, digits: int = 3) -> 
     if not np.isfinite(interval.low):
         return f"{mean} [no interval]"
     return f"{mean} [{form.format(interval.low)}, {form.format(interval.high)}]"
+
+
+def floor_text(results: pd.DataFrame, floor: str) -> str:
+    """An overall floor, which all arms of a seed share: mean over seeds with its interval."""
+    chosen = results[(results["domain"] == OVERALL) & (results["metric"] == floor)]
+    return interval_text(mean_interval(chosen.groupby("seed")["value"].first().to_numpy()))
 
 
 def overall_runs(results: pd.DataFrame) -> Iterable:

@@ -14,8 +14,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from qoq_lib.evaluation.study.config import Study, StudyError
-from qoq_lib.evaluation.study.planning import ArmRun, Start, arm_run, runs_of, write_plan
-from qoq_lib.evaluation.study.running import find_start, prepare, run_arm
+from qoq_lib.evaluation.study.planning import ArmRun, Start, runs_of, write_plan
+from qoq_lib.evaluation.study.running import find_start, has_weights, prepare, run_arm
 from qoq_lib.runs import runs_root
 
 STUDY_RUN = "study"
@@ -34,7 +34,8 @@ def run_study(
 
     Args:
         study: see ``config``.
-        folder: the run folder; what it holds of this or another study is used again.
+        folder: the run folder; what it holds of this or another study is used again. Where all is
+            finished, no weights are read and none need be there.
         workers: processes, each of one CPU thread; none starts where all is finished. A GPU is used
             by sizes that need one alone.
         data_root: folder of the kit, for a study on it.
@@ -43,24 +44,22 @@ def run_study(
         StudyError: another process works in the folder, the kit's folder is not given, a worker
             died, or arms failed; then the others are finished first.
     """
-    if study.data.source == "kit" and data_root is None:
-        raise StudyError(
-            f"Study {study.name!r} reads the clinical kit: give its folder as data_root."
-        )
+    _check_data_root(study, data_root)
     with _alone_in(folder), _Crew(workers, study.size().needs_gpu) as crew:
         starts: dict[int, Start] = {}
         queued: set[Path] = set()
 
         def begin(start: Start) -> None:
             starts[start.seed] = start
-            for arm in study.arms:
-                run = arm_run(study, arm, start, folder)
-                if not run.finished(study.split) and run.folder not in queued:
+            write_plan(study, [starts[seed] for seed in study.seeds if seed in starts], folder)
+            for run in _unfinished(study, start, folder):
+                if run.folder not in queued:
                     queued.add(run.folder)
-                    crew.add(f"{arm.name}, seed {start.seed}", run_arm, study, run)
+                    crew.add(f"{run.arm.name}, seed {start.seed}", run_arm, study, run)
 
         for seed in study.seeds:
-            if start := find_start(study, seed, folder, data_root):
+            start = find_start(study, seed, folder, data_root)
+            if start and (has_weights(start.checkpoint) or not _unfinished(study, start, folder)):
                 begin(start)
             else:
                 label = f"data and alignment, seed {seed}"
@@ -68,9 +67,33 @@ def run_study(
         for made in crew.results():
             if isinstance(made, Start):
                 begin(made)
-        ordered = [starts[seed] for seed in study.seeds]
-        write_plan(study, ordered, folder)
-    return runs_of(study, ordered, folder)
+    return runs_of(study, [starts[seed] for seed in study.seeds], folder)
+
+
+def runs_so_far(study: Study, folder: Path, data_root: Path | None = None) -> list[ArmRun]:
+    """The runs of every seed whose start is known, finished or not; nothing is made or written.
+
+    Raises:
+        StudyError: none of them is finished, or the kit's folder is not given.
+    """
+    _check_data_root(study, data_root)
+    found = [find_start(study, seed, folder, data_root) for seed in study.seeds]
+    runs = runs_of(study, [start for start in found if start], folder)
+    if not any(run.finished(study.split) for run in runs):
+        raise StudyError(f"No run of study {study.name!r} is finished in {folder}: run it first.")
+    return runs
+
+
+def _check_data_root(study: Study, data_root: Path | None) -> None:
+    if study.data.source == "kit" and data_root is None:
+        raise StudyError(
+            f"Study {study.name!r} reads the clinical kit: give its folder as data_root."
+        )
+
+
+def _unfinished(study: Study, start: Start, folder: Path) -> list[ArmRun]:
+    runs = runs_of(study, [start], folder)
+    return [run for run in runs if not run.finished(study.split)]
 
 
 class _Crew:
