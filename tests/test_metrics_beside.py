@@ -230,6 +230,25 @@ def test_a_gain_is_paired() -> None:
         compare(before.head(3), after)
 
 
+def test_a_gain_is_over_the_data_sets_that_both_models_can_tell() -> None:
+    ct = table(["a", "b"] * 10, ["a", "b"] * 10)
+    ecg = ct.assign(id="e" + ct["id"], patient_id="e" + ct["patient_id"], domain="ecg", dataset="e")
+    right, wrong = [[-0.1, -3.0], [-3.0, -0.1]] * 10, [[-3.0, -0.1], [-0.1, -3.0]] * 10
+    before = pd.concat([ct.assign(option_logprobs=None), ecg.assign(option_logprobs=right)])
+    after = pd.concat([ct.assign(option_logprobs=wrong), ecg.assign(option_logprobs=right)])
+    gain = compare(before, after)
+    assert "auroc" not in gain["domains"]["ct"] and gain["domains"]["ecg"]["auroc"] == 0
+    assert gain["overall"]["auroc"] == 0 and gain["overall"]["rows"]["auroc"] == 20
+
+
+@pytest.mark.parametrize("name", ["answers", "options"])
+def test_a_pair_of_other_truths_or_options_is_refused(name: str) -> None:
+    before = table(["a"] * 20, ["b"] * 20)
+    after = before.assign(**{name: [np.array(["b", "c"])] * 20})
+    with pytest.raises(PredictionsError, match=rf"another {name} of the question 'x/0', \['a'.*\]"):
+        compare(before, after)
+
+
 @pytest.mark.parametrize("name", ["patient_id", "dataset"])
 def test_a_pair_of_other_patients_or_sets_is_refused(name: str) -> None:
     before = table(["a"] * 20, ["b"] * 20)
