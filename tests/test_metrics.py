@@ -147,7 +147,7 @@ def flat(scores: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Every score and bound of an interval by its path, counts of rows left out."""
     found: dict[str, Any] = {}
     for name, value in scores.items():
-        if name in ("n", "rows", "patients", "too_few"):
+        if name in ("n", "rows", "patients", "patients_of", "too_few"):
             continue
         if isinstance(value, dict):
             found |= flat(value, f"{prefix}{name}/")

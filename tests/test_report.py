@@ -70,7 +70,7 @@ def test_notes_say_what_the_page_rests_on(tmp_path: Any) -> None:
         "Models: aligned, trained; 6 test questions of 6 patients.",
         "How the answers of aligned, trained were decoded is not known.",
         "03_drpo_train of this run is recorded as running.",
-        "Fewer than 10 patients, so without an interval: CT.",
+        "Fewer than 10 patients, so no interval: CT, Overall.",
         "One domain has questions: the overall score is that domain's.",
         "The trained model's predictions do not hold boxes (no IoU); log-probabilities of the "
         "options (no AUROC, no calibration); sex and age (no subgroups).",
@@ -94,6 +94,25 @@ def test_tables_have_intervals_where_there_are_enough_patients() -> None:
     every = measure_table(scored | {"located": evaluate(many.assign(boxes=[[[0, 0, 1, 1]]] * 32))})
     assert every.loc["box iou", "n"] == 32 and every["trained"].isna()["box iou"]
     assert "constant" not in every.index
+
+
+def test_n_and_patients_are_those_of_the_number_beside_them(tmp_path: Any) -> None:
+    asked = predictions(("ct",), right=0.5).head(6)
+    where = pd.concat([predictions(("ct",))] * 4, ignore_index=True).assign(dataset="where")
+    where["options"] = where["answers"] = [["lung"]] * 32
+    where["id"] = where["patient_id"] = [f"where/{number}" for number in range(32)]
+    both = pd.concat([asked, where], ignore_index=True)
+    scored = {"trained": evaluate(both)}
+    row = interval_table(scored).loc["Overall"]
+    assert (row["n"], row["patients"]) == (6, 6) and row["trained"].endswith(" [–]")
+    assert score_table(scored).loc["CT", "n"] == 6
+    assert interval_table(scored, "exact_match").loc["CT", "patients"] == 38
+    assert interval_table(scored, by_set=True).loc["CT: where", "n"] == 0
+    assert beside_paper(by_paper(both, seed=0), "f1").loc["CT", "n"] == 6
+    assert notes(tmp_path, {"trained": both}, scored)[2] == (
+        "Fewer than 10 patients, so no interval: CT, Overall (macro f1, penalised f1, "
+        "balanced accuracy, f1 above floor)."
+    )
 
 
 def test_gains_and_gaps_as_tables() -> None:

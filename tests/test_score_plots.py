@@ -63,7 +63,8 @@ def test_without_options_to_choose_from_one_sentence_stands_for_a_figure() -> No
     with pytest.raises(plots.PlotError, match="^The questions tell no macro-F1"):
         plots.subgroup_chart(found)
     mixed = pd.concat([rows.assign(sex="F"), where.assign(sex="M", dataset="where")])
-    assert "M\nn = 8" in words(plots.subgroup_chart(evaluate(mixed)))
+    assert "M\nn = 0" in words(plots.subgroup_chart(evaluate(mixed)))
+    assert "CT  (n = 8)" in words(plots.score_chart({"trained": evaluate(mixed)}))
 
 
 def test_calibration_has_a_panel_per_domain_or_a_sentence() -> None:

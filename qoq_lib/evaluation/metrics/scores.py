@@ -65,10 +65,11 @@ def evaluate(
 
     Returns:
         ``{"overall": scores, "domains": {name: scores | {"datasets": {name: scores | {"classes":
-        {label: scores}}}}}, "subgroups": {"sex" | "age": ...}}``. Scores hold ``n`` (rows),
-        ``patients``, ``too_few`` (fewer than ``MIN_PATIENTS``: then no interval), each measure
-        as a number, ``floors`` (macro-F1 of each of ``FLOORS``), ``intervals`` ([low, high] or
-        ``None`` for each) and ``rows`` (how many each rests on). A measure is a mean over classes,
+        {label: scores}}}}}, "subgroups": {"sex" | "age": ...}}``. Scores hold ``n`` (rows) and
+        ``patients`` of the part, each measure as a number, ``floors`` (macro-F1 of each of
+        ``FLOORS``), ``intervals`` ([low, high] or ``None`` for each), ``rows`` and ``patients_of``
+        (how many each rests on) and ``too_few`` (the names of those that rest on fewer than
+        ``MIN_PATIENTS``, and so have no interval). A measure is a mean over classes,
         then data sets, then domains, unweighted; one that the rows cannot tell is missing, such as
         those of labels where only one is listed and the question is where it lies (grounding).
         ``subgroups.subgroups`` tells their form.
@@ -224,9 +225,10 @@ def _plain(node: Node) -> dict[str, Any]:
     return {
         "n": node.n,
         "patients": node.patients,
-        "too_few": node.patients < MIN_PATIENTS,
         **{name: one.value for name, one in known.items() if name not in FLOORS},
         "floors": floors,
         "intervals": {name: one.interval for name, one in known.items()},
         "rows": {name: one.n for name, one in known.items()},
+        "patients_of": {name: len(one.patients) for name, one in known.items()},
+        "too_few": [name for name, one in known.items() if len(one.patients) < MIN_PATIENTS],
     }

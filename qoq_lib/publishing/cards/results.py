@@ -84,7 +84,7 @@ def _parts(record: RunRecord) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def _basis(part: dict[str, Any], measure: str) -> dict[str, Any]:
-    facts = {"n": part["rows"][measure], "patients": part["patients"]}
+    facts = {"n": part["rows"][measure], "patients": part["patients_of"][measure]}
     facts["interval_95"] = part["intervals"][measure]
     if measure == "macro_f1":
         facts["floors"] = part.get("floors")
@@ -107,7 +107,7 @@ def benchmark_results(record: RunRecord, benchmark: str) -> str:
             task_id=name,
             value=part["macro_f1"],
             date=record.stages[ANALYSIS]["ended"],
-            notes=f"macro-F1, {report.told(part, 'macro_f1')}, n = {part['n']}",
+            notes=f"macro-F1, {report.told(part, 'macro_f1')}, n = {part['rows']['macro_f1']}",
         )
         for name, part in parts.items()
         if "macro_f1" in part
