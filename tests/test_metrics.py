@@ -57,6 +57,12 @@ def test_several_labels_by_hand() -> None:
     assert found["exact_match"] == 0.5
 
 
+def test_a_right_label_beside_what_is_no_option_is_no_exact_match() -> None:
+    found = evaluate(table([("a", "a, or not, who knows"), ("b", "b")]))["overall"]
+    assert found["exact_match"] == found["invalid_rate"] == 0.5
+    assert found["macro_f1"] == found["jaccard"] == 1.0
+
+
 def test_naming_more_labels_than_apply_costs() -> None:
     # a: hits 1/2 (of two labels named) and 1, said twice; b: missed; c: named but never true
     found = evaluate(table([("a", "a, c"), ("a", "a"), ("b", "a")], "a;b;c"))["overall"]

@@ -35,9 +35,10 @@ def answered(predictions: pd.DataFrame) -> pd.DataFrame:
     Returns:
         With the columns ``labels`` (tuple of options), ``regions`` (tuple of boxes) and
         ``ROW_MEASURES``, NaN where a row cannot tell: the last three are NaN in rows without
-        lesions. ``box_iou`` and ``mask_iou`` are the rewards' ``matched_iou`` with the true boxes
-        and with the lesions of the mask. ``pointing`` is 1 where the middle of the first box named
-        lies in a lesion (the pointing game of Zhang et al., arXiv 1608.00507).
+        lesions. ``exact_match`` is 1 where the final box holds the true labels and nothing else.
+        ``box_iou`` and ``mask_iou`` are the rewards' ``matched_iou`` with the true boxes and with
+        the lesions of the mask. ``pointing`` is 1 where the middle of the first box named lies in a
+        lesion (the pointing game of Zhang et al., arXiv 1608.00507).
 
     Raises:
         PredictionsError: a column is missing, or the table is empty.
@@ -61,7 +62,10 @@ def answered(predictions: pd.DataFrame) -> pd.DataFrame:
     pairs = [
         (set(said), set(true)) for said, true in zip(table["labels"], table["answers"], strict=True)
     ]
-    table["exact_match"] = [float(said == true) for said, true in pairs]
+    table["exact_match"] = [
+        float(said == true and not answer.unread)
+        for (said, true), answer in zip(pairs, read, strict=True)
+    ]
     table["jaccard"] = [len(said & true) / max(len(said | true), 1) for said, true in pairs]
     places = zip(table["regions"], column(table, "boxes"), column(table, "mask"), strict=True)
     overlaps = [_located(regions, boxes, mask) for regions, boxes, mask in places]
