@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from fictions import joined
 from PIL import Image
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
@@ -55,7 +56,7 @@ def test_a_domain_of_three_patients_is_in_every_resample() -> None:
     many = table(["a"] * 60, ["a"] * 60)
     few = table(["a"] * 3, ["b"] * 3, domain="ecg", dataset="leads")
     few = few.assign(patient_id="few" + few["patient_id"])
-    found = overall(pd.concat([many, few]))
+    found = overall(joined([many, few]))
     assert found["exact_match"] == 0.5 and found["intervals"]["exact_match"] == [0.5, 0.5]
 
 
@@ -71,7 +72,7 @@ def test_each_data_set_keeps_its_number_of_patients() -> None:
 
 def test_more_rows_of_the_same_patients_do_not_narrow_it() -> None:
     few = table(["a"] * 40, ["a", "b"] * 20)
-    many = pd.concat([few] * 10)
+    many = joined([few] * 10)
     wide, narrow = (overall(rows)["intervals"]["macro_f1"] for rows in (few, many))
     assert narrow == pytest.approx(wide)
     assert overall(many)["n"] == 400 and overall(many)["patients"] == 40
@@ -173,7 +174,7 @@ def test_subgroups_and_their_gap() -> None:
     men = table(["a", "b"] * 10, ["a", "a"] * 10, sex="M", age_years=80.0)
     men["patient_id"] = "m" + men["patient_id"]
     unknown = table(["a"], ["b"], sex=None, age_years=np.nan)
-    found = evaluate(pd.concat([women, men, unknown]))["subgroups"]
+    found = evaluate(joined([women, men, unknown]))["subgroups"]
     sex, age = found["sex"], found["age"]
     assert list(sex["groups"]) == ["F", "M"] and list(age["groups"]) == ["18-39", "80+"]
     assert sex["missing"] == age["missing"] == 1
@@ -182,7 +183,7 @@ def test_subgroups_and_their_gap() -> None:
     gap = sex["gaps"]["exact_match"]
     assert (gap["value"], gap["highest"], gap["lowest"]) == (0.5, "F", "M")
     assert 0 < gap["interval"][0] < 0.5 < gap["interval"][1]
-    few = pd.concat([women, men.head(2)])
+    few = joined([women, men.head(2)])
     assert evaluate(few)["subgroups"]["sex"]["gaps"] == {}
     assert evaluate(women.drop(columns=["sex", "age_years"]))["subgroups"] == {}
 
@@ -198,15 +199,15 @@ def test_other_data_sets_make_no_gap() -> None:
     parts = [asked("F", "easy", 80, easy), asked("F", "hard", 20, hard)]
     parts += [asked("M", "easy", 20, easy), asked("M", "hard", 80, hard)]
     own = [asked("F", "mammograms", 40, ["b", "a"])]  # of women alone, and all wrong
-    sex = evaluate(pd.concat(parts + own))["subgroups"]["sex"]
+    sex = evaluate(joined(parts + own))["subgroups"]["sex"]
     assert sex["groups"]["F"]["overall"]["exact_match"] < 0.6
     for gap in sex["gaps"].values():
         assert gap["value"] == 0 and gap["datasets"] == 2
         assert gap["interval"] == [0, 0] or gap["interval"][0] < 0 < gap["interval"][1]
     worse = [asked("M", "easy", 20, hard), *parts[:2], parts[3]]
-    gap = evaluate(pd.concat(worse))["subgroups"]["sex"]["gaps"]["exact_match"]
+    gap = evaluate(joined(worse))["subgroups"]["sex"]["gaps"]["exact_match"]
     assert (gap["value"], gap["highest"], gap["datasets"]) == (pytest.approx(0.25), "F", 2)
-    apart = evaluate(pd.concat([parts[0], parts[3]]))["subgroups"]["sex"]
+    apart = evaluate(joined([parts[0], parts[3]]))["subgroups"]["sex"]
     assert apart["gaps"] == {} and set(apart["groups"]) == {"F", "M"}
 
 
@@ -260,7 +261,7 @@ def test_a_pair_of_other_patients_or_sets_is_refused(name: str) -> None:
 def test_a_row_without_a_patient_is_refused() -> None:
     rows = table(["a"] * 12, ["a"] * 12)
     rows["patient_id"] = [None, *rows["patient_id"][1:]]
-    with pytest.raises(PredictionsError, match=r"^The patient_id (None|nan) is none"):
+    with pytest.raises(PredictionsError, match=r"^Row 'x/0' has the patient_id None"):
         evaluate(rows)
 
 

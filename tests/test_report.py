@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from fictions import predictions, scores
+from fictions import joined, predictions, scores
 
 from qoq_lib.domains import DOMAIN_NAMES, DOMAINS
 from qoq_lib.evaluation.metrics import PredictionsError, evaluate
@@ -83,7 +83,7 @@ def test_notes_say_what_the_page_rests_on(tmp_path: Any) -> None:
 
 
 def test_tables_have_intervals_where_there_are_enough_patients() -> None:
-    many = pd.concat([predictions(("ct",), right=0.5)] * 4, ignore_index=True)
+    many = joined([predictions(("ct",), right=0.5)] * 4)
     many["patient_id"] = [str(number) for number in range(len(many))]
     scored = {"trained": evaluate(many)}
     cell = interval_table(scored, "exact_match").loc["Overall", "trained"]
@@ -119,7 +119,7 @@ def test_gains_and_gaps_as_tables() -> None:
     before, after = predictions(right=0.0), predictions(right=1.0)
     table = gains_table(gains({"aligned": before, "trained": after}), "exact_match")
     assert table.loc["Overall", "over aligned"].startswith("1.000")
-    halves = pd.concat([before, after], ignore_index=True).assign(sex=["F"] * 18 + ["M"] * 18)
+    halves = joined([before, after]).assign(sex=["F"] * 18 + ["M"] * 18)
     halves["patient_id"] = [str(number) for number in range(36)]
     gap = gap_table(evaluate(halves)).set_index("measure").loc["exact match"]
     assert (gap["highest"], gap["lowest"], gap["gap"]) == ("M", "F", "1.000 [1.000, 1.000]")
@@ -142,7 +142,7 @@ def test_the_papers_numbers_stand_beside_a_run() -> None:
 
 def test_the_overall_row_beside_the_paper_is_over_its_domains() -> None:
     right, wrong = predictions(("ct", "mri")), predictions(("ecg",), right=0.0)
-    both = pd.concat([pd.concat([right] * 2), wrong], ignore_index=True)
+    both = joined([joined([right] * 2), wrong])
     both["patient_id"] = [str(number) for number in range(len(both))]
     scored = by_paper(both, seed=0)
     table = beside_paper(scored, "f1")

@@ -3,9 +3,8 @@
 import re
 
 import numpy as np
-import pandas as pd
 import pytest
-from fictions import predictions, scores
+from fictions import joined, predictions, scores
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -38,7 +37,7 @@ def test_the_score_chart_has_a_line_per_domain_with_n_models_and_floors() -> Non
 def test_the_chart_of_data_sets_is_for_domains_of_several() -> None:
     with pytest.raises(plots.PlotError, match="Every domain has one data set"):
         plots.score_chart(scores(trained=1.0), by_set=True)
-    two = pd.concat([predictions(("ct",)), predictions(("ct",)).assign(dataset="other")])
+    two = joined([predictions(("ct",)), predictions(("ct",)).assign(dataset="other")])
     figure = plots.score_chart({"trained": evaluate(two)}, by_set=True)
     assert "CT: other  (n = 8)" in words(figure) and "CT: set_ct  (n = 8)" in words(figure)
 
@@ -62,7 +61,7 @@ def test_without_options_to_choose_from_one_sentence_stands_for_a_figure() -> No
             plots.score_chart({"trained": found}, by_set)
     with pytest.raises(plots.PlotError, match="^The questions tell no macro-F1"):
         plots.subgroup_chart(found)
-    mixed = pd.concat([rows.assign(sex="F"), where.assign(sex="M", dataset="where")])
+    mixed = joined([rows.assign(sex="F"), where.assign(sex="M", dataset="where")])
     assert "M\nn = 0" in words(plots.subgroup_chart(evaluate(mixed)))
     assert "CT  (n = 8)" in words(plots.score_chart({"trained": evaluate(mixed)}))
 
@@ -86,7 +85,7 @@ def test_overlaps_are_drawn_or_said_in_a_sentence() -> None:
     drawn = plain.assign(completion=said)
     figure = plots.overlap_chart({"aligned": plain, "trained": drawn})
     assert "CT\nmean 0.50, n = 8" in words(figure) and "filled: trained)" in words(figure)
-    many = pd.concat([drawn, plain]).assign(patient_id=[str(number) for number in range(16)])
+    many = joined([drawn, plain]).assign(patient_id=[str(number) for number in range(16)])
     titles = words(plots.overlap_chart({"trained": many}))
     low, high = map(float, re.search(r"mean 0\.25 \[(.+), (.+)\], n = 16", titles).groups())
     assert 0 < low < 0.25 < high < 0.5
@@ -109,7 +108,7 @@ def test_confusion_counts_answers_of_each_true_label() -> None:
 
 def test_confusion_gathers_rare_labels_and_names_repeated_domains() -> None:
     labels = [f"label {n}" for n in range(12)]
-    rows = pd.concat([predictions(("ct",))] * 2, ignore_index=True)
+    rows = joined([predictions(("ct",))] * 2)
     rows["dataset"] = ["a"] * 8 + ["b"] * 8
     rows["options"] = [labels] * 16
     rows["answers"] = [[labels[n % 12]] for n in range(16)]

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from fictions import joined
 from scipy import stats
 
 from qoq_lib.evaluation.metrics import answered, evaluate
@@ -141,7 +142,7 @@ def test_redrawn_macro_f1_is_that_of_the_metrics() -> None:
     times = np.random.default_rng(1).multinomial(len(rows), [1 / len(rows)] * len(rows), size=3)
     scores = weighted_macro_f1(rows, times.astype(float))
     for weights, score in zip(times, scores, strict=True):
-        repeated = rows.loc[rows.index.repeat(weights)]
+        repeated = joined([rows.loc[rows.index.repeat(weights)]])
         assert score == pytest.approx(evaluate(repeated)["overall"]["macro_f1"])
 
 

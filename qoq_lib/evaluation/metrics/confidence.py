@@ -6,7 +6,7 @@ A row's log-probabilities become one probability per option by a softmax over it
 import numpy as np
 import pandas as pd
 
-from qoq_lib.evaluation.metrics.reading import PredictionsError, column
+from qoq_lib.evaluation.metrics.checking import PredictionsError, column
 from qoq_lib.evaluation.metrics.resampling import Estimate, Weights, ratio
 
 BINS = 10

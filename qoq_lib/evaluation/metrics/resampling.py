@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from qoq_lib.evaluation.metrics.reading import PredictionsError
+from qoq_lib.evaluation.metrics.checking import PredictionsError
 
 MIN_PATIENTS = 10
 """Scores that rest on fewer patients have no interval: resamples of so few tell nothing."""

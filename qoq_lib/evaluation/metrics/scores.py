@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from qoq_lib.domains import domain_order
+from qoq_lib.evaluation.metrics.checking import PredictionsError
 from qoq_lib.evaluation.metrics.confidence import confidence_scores
 from qoq_lib.evaluation.metrics.labels import (
     FLOORS,
@@ -16,7 +17,7 @@ from qoq_lib.evaluation.metrics.labels import (
     paper_scores,
 )
 from qoq_lib.evaluation.metrics.paper import paper_sets
-from qoq_lib.evaluation.metrics.reading import ROW_MEASURES, PredictionsError, answered
+from qoq_lib.evaluation.metrics.reading import ROW_MEASURES, answered
 from qoq_lib.evaluation.metrics.resampling import (
     MIN_PATIENTS,
     Estimate,
