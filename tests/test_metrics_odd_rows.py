@@ -27,6 +27,11 @@ def odd(name: str, value: Any) -> pd.DataFrame:
         *[("options", "nodule; cyst"), ("domain", np.nan), ("n_tokens", "many")],
         *[("age_years", "old"), ("age_years", "")],
         *[("boxes", value) for value in ([1.0, 2.0], [[0, 0, 1]], [[0, 0, 1, np.nan]], "[]")],
+        *[("option_logprobs", [-1.0, value, -1.0, -1.0]) for value in (None, np.nan, np.inf, "x")],
+        *[
+            ("option_logprobs", value)
+            for value in ([-np.inf] * 4, "[-1, -1, -1, -1]", [[-1.0] * 4])
+        ],
         *[("mask", value) for value in (b"no picture", "mask.png")],
     ],
 )
@@ -41,6 +46,14 @@ def test_an_id_is_there_once() -> None:
         evaluate(odd("id", np.nan))
     with pytest.raises(PredictionsError, match="^Several rows have the id 'ct/0': keep one"):
         evaluate(odd("id", "ct/0"))
+
+
+def test_an_option_may_be_impossible() -> None:
+    rows = predictions(("ct",))
+    odds = [[0.0 if name in true else -np.inf for name in names]
+            for names, true in zip(rows["options"], rows["answers"], strict=True)]  # fmt: skip
+    found = evaluate(rows.assign(option_logprobs=odds))["overall"]
+    assert found["auroc"] == 1.0 and found["calibration_error"] == 0.0
 
 
 def test_what_is_missing_may_be_none_or_nan() -> None:

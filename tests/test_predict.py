@@ -262,6 +262,19 @@ def test_answers_that_do_not_fit_are_refused_in_one_sentence(
     assert str(caught.value).count(". ") == 0
 
 
+def test_log_probabilities_are_read_from_a_csv(rows: Dataset, tmp_path: Path) -> None:
+    path, odds = tmp_path / "other.csv", [[-0.5] * len(options) for options in rows["options"]]
+    table = answers(rows).assign(option_logprobs=odds, n_tokens=["", *"1234567"])
+    table.to_csv(path, index=False)
+    found = join_predictions(rows, path)
+    assert found["option_logprobs"].tolist() == odds
+    scores = evaluate(found)["overall"]["rows"]
+    assert scores["calibration_error"] == 8 and scores["tokens"] == 7
+    table.assign(option_logprobs="-0.5; -0.5").to_csv(path, index=False)
+    with pytest.raises(PredictionsError, match="^Row '.+' has the option_logprobs '-0.5; -0.5'"):
+        evaluate(join_predictions(rows, path))
+
+
 def test_a_file_of_another_kind_or_none_is_refused(rows: Dataset, tmp_path: Path) -> None:
     with pytest.raises(PredictionsError, match=r"^answers.txt is none of \.parquet, \.csv"):
         join_predictions(rows, tmp_path / "answers.txt")
