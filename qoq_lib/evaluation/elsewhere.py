@@ -13,7 +13,7 @@ from qoq_lib.evaluation.predict import row_facts
 _READERS: dict[str, Any] = {
     ".parquet": pd.read_parquet,
     ".csv": lambda path: _from_texts(pd.read_csv(path, dtype=str, keep_default_na=False)),
-    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype={"id": str}),
+    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype={"id": str, "completion": str}),
 }
 
 
@@ -77,6 +77,10 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _check_ids(name: str, given: list[str], asked: list[str]) -> None:
+    if nameless := int(pd.isna(pd.Series(given)).sum()):
+        raise PredictionsError(
+            f"{name}: {nameless} of {len(given)} rows have no id; give each that of its question."
+        )
     counts = pd.Series(given).value_counts()
     twice = [key for key in dict.fromkeys(given) if counts[key] > 1]
     if twice:
