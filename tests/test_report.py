@@ -77,9 +77,16 @@ def test_notes_say_what_the_page_rests_on(tmp_path: Any) -> None:
         "Not the questions of the trained model, so without a gain: aligned.",
     ]
     assert gains(tables) == {}
-    whole = predictions(tuple(DOMAIN_NAMES)).assign(boxes=None, option_logprobs=None, sex=None)
+    whole = predictions(tuple(DOMAIN_NAMES), right=0.5).assign(
+        boxes=None, option_logprobs=None, sex=None
+    )
     whole["patient_id"] = [str(number) for number in range(len(whole))]
     assert len(notes(tmp_path / "none", {"trained": whole}, {"trained": evaluate(whole)})) <= 3
+    many = joined([predictions(("ct",))] * 2).assign(patient_id=[str(n) for n in range(16)])
+    assert notes(tmp_path / "none", {"trained": many}, {"trained": evaluate(many)})[2] == (
+        "The same score in every resample, so no interval: CT, Overall (macro f1, penalised f1, "
+        "balanced accuracy, exact match, jaccard, invalid rate)."
+    )
 
 
 def test_tables_have_intervals_where_there_are_enough_patients() -> None:
@@ -122,7 +129,7 @@ def test_gains_and_gaps_as_tables() -> None:
     halves = joined([before, after]).assign(sex=["F"] * 18 + ["M"] * 18)
     halves["patient_id"] = [str(number) for number in range(36)]
     gap = gap_table(evaluate(halves)).set_index("measure").loc["exact match"]
-    assert (gap["highest"], gap["lowest"], gap["gap"]) == ("M", "F", "1.000 [1.000, 1.000]")
+    assert (gap["highest"], gap["lowest"], gap["gap"]) == ("M", "F", "1.000 [–]")
     assert gap_table(evaluate(before)).empty
 
 
@@ -147,7 +154,7 @@ def test_the_overall_row_beside_the_paper_is_over_its_domains() -> None:
     scored = by_paper(both, seed=0)
     table = beside_paper(scored, "f1")
     assert list(table.index) == ["CT", "MRI", "ECG", "Overall"]
-    assert table.loc["Overall", "this run"] == "1.000 [1.000, 1.000]"
+    assert table.loc["Overall", "this run"] == "1.000 [–]"
     assert table.loc["Overall", "n"] == 2 * len(right) and table.loc["ECG", "n"] == len(wrong)
     assert overall_basis(scored).startswith("Overall is over CT, MRI, the paper's also over Chest")
     assert "ECG" not in overall_basis(scored)

@@ -56,8 +56,10 @@ def notes(run: Path, predictions: Predictions, scores: Scores) -> list[str]:
     said = [f"Models: {', '.join(scores)}; {n:,} test questions of {patients:,} patients."]
     said += decoding_notes(predictions)
     said += [f"{stage} of this run is recorded as {how}." for stage, how in _unfinished(run)]
-    if few := _too_few(score):
+    if few := _without_interval(score, few=True):
         said.append(f"Fewer than {MIN_PATIENTS} patients, so no interval: {', '.join(few)}.")
+    if alike := _without_interval(score, few=False):
+        said.append(f"The same score in every resample, so no interval: {', '.join(alike)}.")
     if len(score["domains"]) == 1:
         said.append("One domain has questions: the overall score is that domain's.")
     if "macro_f1" not in score["overall"]:
@@ -73,15 +75,22 @@ def notes(run: Path, predictions: Predictions, scores: Scores) -> list[str]:
     return said
 
 
-def _too_few(score: Mapping[str, Any]) -> list[str]:
-    """Domains whose macro-F1 rests on too few patients, and overall measures that do."""
-    few = [DOMAINS[key].title for key, part in score["domains"].items()
-           if "macro_f1" in part["too_few"]]  # fmt: skip
-    overall = score["overall"]
-    names = [name.replace("_", " ") for name in overall["too_few"] if name not in FLOORS]
-    if overall["patients"] < MIN_PATIENTS:
-        return [*few, "Overall"]
-    return few + [f"Overall ({', '.join(names)})"] * bool(names)
+def _without_interval(score: Mapping[str, Any], few: bool) -> list[str]:
+    """Domains whose macro-F1, and overall measures that have no interval, for one of two reasons.
+
+    ``few``: they rest on too few patients; else all resamples agree.
+    """
+
+    def bare(part: Mapping[str, Any]) -> list[str]:
+        names = [name for name, bounds in part["intervals"].items() if bounds is None]
+        return [n for n in names if n not in FLOORS and (n in part["too_few"]) is few]
+
+    domains = score["domains"].items()
+    found = [DOMAINS[key].title for key, part in domains if "macro_f1" in bare(part)]
+    if few and score["overall"]["patients"] < MIN_PATIENTS:
+        return [*found, "Overall"]
+    names = [name.replace("_", " ") for name in bare(score["overall"])]
+    return found + [f"Overall ({', '.join(names)})"] * bool(names)
 
 
 def gains(predictions: Predictions) -> dict[str, dict[str, Any]]:

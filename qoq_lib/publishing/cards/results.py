@@ -27,9 +27,10 @@ def results_section(record: RunRecord) -> str:
         "Results",
         f"Of the {name} model and the others of the same run, on the test split. Scores are "
         "unweighted means over classes, then data sets, then domains; in brackets the 95 % "
-        "interval over resampled patients, a dash where there are too few of them. The floors "
-        "need no model: *constant* is the best single answer to every question, *invalid* none "
-        "that can be read, *all options* every option. **A score inside the floors is no skill.**",
+        "interval over resampled patients, a dash where there are too few of them or all resamples "
+        "agree. The floors need no model: *constant* is the best single answer to every question, "
+        "*invalid* none that can be read, *all options* every option. **A score inside the floors "
+        "is no skill.**",
         "### Macro-F1 by domain",
         table(report.interval_table(scores), "domain"),
         "### Macro-F1 by data set",
