@@ -206,6 +206,8 @@ def test_subgroups_and_their_gap() -> None:
     gap = sex["gaps"]["exact_match"]
     assert (gap["value"], gap["highest"], gap["lowest"]) == (0.5, "F", "M")
     assert 0 < gap["interval"][0] < 0.5 < gap["interval"][1]
+    spelled = women.assign(sex=["female", "M", "F", "O"] * 5)
+    assert evaluate(spelled)["subgroups"]["sex"]["missing"] == 10
     few = joined([women, men.head(2)])
     assert evaluate(few)["subgroups"]["sex"]["gaps"] == {}
     assert evaluate(women.drop(columns=["sex", "age_years"]))["subgroups"] == {}

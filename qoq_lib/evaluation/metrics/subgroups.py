@@ -34,7 +34,7 @@ def subgroups(
 
     Returns:
         For ``sex`` and ``age``, where the table tells them: ``{"groups": {name: {"overall":
-        scores, "domains": {name: scores}}}, "missing": rows without it, "gaps": {measure: {"value",
+        scores, "domains": {name: scores}}}, "missing": rows of none, "gaps": {measure: {"value",
         "highest", "lowest", "interval", "datasets"}}}``. A gap is between the two groups that
         differ most. It is the mean of their differences in each of the ``datasets`` data sets in
         which both have at least ``MIN_PATIENTS`` patients, over data sets, then domains; of all
@@ -48,7 +48,7 @@ def subgroups(
         if trees:
             found[kind] = {
                 "groups": {name: _levels(tree, plain) for name, tree in trees.items()},
-                "missing": int(groups.isna().sum()),
+                "missing": int((~groups.isin(present)).sum()),
                 "gaps": _gaps(trees),
             }
     return found
