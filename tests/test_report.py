@@ -95,6 +95,8 @@ def test_tables_have_intervals_where_there_are_enough_patients() -> None:
     scored = {"trained": evaluate(many)}
     cell = interval_table(scored, "exact_match").loc["Overall", "trained"]
     assert re.fullmatch(r"0\.500 \[0\.\d{3}, 0\.\d{3}\]", cell)
+    floor = interval_table(scored).loc["Overall", "all options"]
+    assert re.fullmatch(r"0\.400 \[0\.3\d\d, 0\.4\d\d\]", floor)
     few = interval_table(scores(trained=0.5), "exact_match").loc["CT"]
     assert few["trained"] == "0.500 [–]" and few["patients"] == 8
     assert interval_table(scored, by_set=True).index.tolist() == ["CT: set_ct"]

@@ -144,7 +144,7 @@ def interval_table(
     for title, parts in (by_dataset if by_set else by_domain)(scores).items():
         own = next(reversed(parts.values()))
         row = basis(parts, measure) | {name: told(part, measure) for name, part in parts.items()}
-        row |= {floor.replace("_", " "): own["floors"].get(floor) for floor in FLOORS if floors}
+        row |= {floor.replace("_", " "): told(own, floor) for floor in FLOORS if floors}
         rows[title] = row
     return pd.DataFrame.from_dict(rows, orient="index")
 
