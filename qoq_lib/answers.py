@@ -34,11 +34,13 @@ class Answer:
         boxes: well-formed regions ``(x1, y1, x2, y2)`` in the model's pixels.
         valid: a ``\boxed{}`` with at least one option and nothing that is not an option, and,
             where the completion lists regions, each of them well formed.
+        unread: whether the final box holds anything that is not an option.
     """
 
     labels: tuple[str, ...]
     boxes: tuple[Box, ...]
     valid: bool
+    unread: bool
 
 
 def read_answer(
@@ -58,7 +60,8 @@ def read_answer(
     boxed = last_boxed(text)
     labels, unread = ([], False) if boxed is None else _labels(boxed, _names(options, aliases))
     boxes, malformed = _read_boxes(text)
-    return Answer(tuple(labels), tuple(boxes), bool(labels) and not unread and not malformed)
+    valid = bool(labels) and not unread and not malformed
+    return Answer(tuple(labels), tuple(boxes), valid, unread)
 
 
 def last_boxed(text: str) -> str | None:

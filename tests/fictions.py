@@ -43,5 +43,11 @@ def predictions(domains: tuple[str, ...] = ("ct", "ecg"), right: float = 1.0) ->
     return pd.DataFrame(rows)
 
 
+def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Tables one below the other, each row a question of its own."""
+    rows = pd.concat(tables, ignore_index=True)
+    return rows.assign(id=[f"row {number}" for number in range(len(rows))])
+
+
 def scores(**shares: float) -> dict[str, Any]:
     return {name: evaluate(predictions(right=share)) for name, share in shares.items()}

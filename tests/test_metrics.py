@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from fictions import joined
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score, recall_score
@@ -57,6 +58,12 @@ def test_several_labels_by_hand() -> None:
     assert found["exact_match"] == 0.5
 
 
+def test_a_right_label_beside_what_is_no_option_is_no_exact_match() -> None:
+    found = evaluate(table([("a", "a, or not, who knows"), ("b", "b")]))["overall"]
+    assert found["exact_match"] == found["invalid_rate"] == 0.5
+    assert found["macro_f1"] == found["jaccard"] == 1.0
+
+
 def test_naming_more_labels_than_apply_costs() -> None:
     # a: hits 1/2 (of two labels named) and 1, said twice; b: missed; c: named but never true
     found = evaluate(table([("a", "a, c"), ("a", "a"), ("b", "a")], "a;b;c"))["overall"]
@@ -104,7 +111,7 @@ def test_grounding_earns_nothing_for_naming_the_only_label() -> None:
 
 
 def test_data_sets_then_domains_then_overall_unweighted() -> None:
-    predictions = pd.concat(
+    predictions = joined(
         [
             table([("a", "a"), ("b", "b")] * 10, dataset="large"),
             table([("a", "b"), ("b", "a")], dataset="small"),
@@ -123,7 +130,7 @@ def test_data_sets_then_domains_then_overall_unweighted() -> None:
 
 
 def test_the_same_label_in_two_data_sets_is_two_classes() -> None:
-    both = pd.concat([table([("a", "a")] * 3, dataset="one"), table([("a", "b")], dataset="two")])
+    both = joined([table([("a", "a")] * 3, dataset="one"), table([("a", "b")], dataset="two")])
     assert evaluate(both)["overall"]["macro_f1"] == pytest.approx(0.5)
 
 
@@ -140,14 +147,14 @@ cases = st.lists(
 
 def built(rows: list[tuple[str, str, tuple[str, str]]]) -> pd.DataFrame:
     parts = [table([(true, said)], "a;b;c", *where) for true, said, where in rows]
-    return pd.concat(parts, ignore_index=True)
+    return joined(parts)
 
 
 def flat(scores: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Every score and bound of an interval by its path, counts of rows left out."""
     found: dict[str, Any] = {}
     for name, value in scores.items():
-        if name in ("n", "rows", "patients", "too_few"):
+        if name in ("n", "rows", "patients", "patients_of", "too_few"):
             continue
         if isinstance(value, dict):
             found |= flat(value, f"{prefix}{name}/")
@@ -166,7 +173,7 @@ def test_order_and_duplication_of_rows_cannot_matter(rows: list[Any], random: An
     order = random.sample(range(len(rows)), len(rows))
     shuffled = evaluate(predictions.iloc[order], resamples=50)
     assert flat(shuffled) == pytest.approx(expected)
-    thrice = evaluate(pd.concat([predictions] * 3), resamples=50)
+    thrice = evaluate(joined([predictions] * 3), resamples=50)
     assert flat(thrice) == pytest.approx(expected)
 
 

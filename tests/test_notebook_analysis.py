@@ -68,7 +68,7 @@ def test_one_domain_with_all_that_predictions_can_hold(tmp_path: Path) -> None:
     table = pd.concat([predictions(("ct",), right=0.5)] * 4, ignore_index=True)
     names = [str(number) for number in range(len(table))]
     table = table.assign(id=names, patient_id=names, sex=["F", "M"] * 16, age_years=50.0)
-    table["option_logprobs"] = [[-0.1, -2.0, -3.0, -3.0]] * 32
+    table["option_logprobs"] = [[-0.1, -2.0, -3.0, -3.0], [-2.0, -0.1, -3.0, -3.0]] * 16
     table["boxes"], table["image_size"] = [[[0.0, 0.0, 9.0, 9.0]]] * 32, [[56, 56]] * 32
     drawn = '```json\n[{"bbox_2d": [0, 0, 9, 5], "label": "x"}]\n```' + table["completion"]
     table.to_parquet(run / "predictions" / "aligned.parquet")

@@ -208,6 +208,7 @@ def test_answers_made_elsewhere_are_scored_like_ours(
         (lambda t: t.iloc[1:], r"^The answers: 1 id \('phantom/\S+'\) of 8 questions without"),
         (lambda t: pd.concat([t, t.head(2)]), r"2 ids \('phantom/.+ more than once"),
         (lambda t: t.assign(id="x" + t["id"]), r"8 ids \(.+, …\) not among the 8 questions"),
+        (lambda t: t.assign(id=[None, *t["id"][1:]]), "^The answers: 1 of 8 rows have no id; give"),
         (lambda t: t.assign(completion=None), "8 ids .+ without a completion"),
     ],
 )
@@ -217,6 +218,32 @@ def test_answers_that_do_not_fit_are_refused_in_one_sentence(
     with pytest.raises(PredictionsError, match=message) as caught:
         join_predictions(rows, change(answers(rows)))
     assert str(caught.value).count(". ") == 0
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_answers_of_numerals_are_texts(rows: Dataset, tmp_path: Path, kind: str) -> None:
+    table, path = (
+        answers(rows).assign(completion=["1", "02", *"345678"]),
+        tmp_path / f"other.{kind}",
+    )
+    if kind == "csv":
+        table.to_csv(path, index=False)
+    else:
+        table.to_json(path, orient="records", lines=True)
+    assert join_predictions(rows, path)["completion"].tolist() == ["1", "02", *"345678"]
+
+
+def test_log_probabilities_are_read_from_a_csv(rows: Dataset, tmp_path: Path) -> None:
+    path, odds = tmp_path / "other.csv", [[-0.5] * len(options) for options in rows["options"]]
+    table = answers(rows).assign(option_logprobs=odds, n_tokens=["", *"1234567"])
+    table.to_csv(path, index=False)
+    found = join_predictions(rows, path)
+    assert found["option_logprobs"].tolist() == odds
+    scores = evaluate(found)["overall"]["rows"]
+    assert scores["calibration_error"] == 8 and scores["tokens"] == 7
+    table.assign(option_logprobs="-0.5; -0.5").to_csv(path, index=False)
+    with pytest.raises(PredictionsError, match="^Row '.+' has the option_logprobs '-0.5; -0.5'"):
+        evaluate(join_predictions(rows, path))
 
 
 def test_a_file_of_another_kind_or_none_is_refused(rows: Dataset, tmp_path: Path) -> None:

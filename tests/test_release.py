@@ -132,6 +132,11 @@ def test_weights_of_forbidden_data_stay(
     assert not (tmp_path / "release").exists()
 
 
+def without_patients(scores: Any) -> None:
+    """Scores as an older version wrote them."""
+    del scores["trained"]["overall"]["patients_of"]
+
+
 def without_data_sets(scores: Any) -> None:
     """A gap as an older version wrote it."""
     gap = {"value": 0.1, "highest": "F", "lowest": "M", "interval": None}
@@ -158,6 +163,7 @@ REFUSED = [
     ),
     (lambda run: (run / "metrics.json").unlink(), "metrics.json is missing"),
     (lambda run: change(run / "metrics.json", lambda m: m.pop("trained")), "no scores of the tra"),
+    (lambda run: change(run / "metrics.json", without_patients), "how many patients each score"),
     (lambda run: change(run / "metrics.json", without_data_sets), "compare other data sets"),
     (lambda run: (run / "run.json").unlink(), "holds no run.json"),
     (lambda run: (run / "03_drpo_train.ipynb").write_text("{"), "ipynb is no readable notebook"),

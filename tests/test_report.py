@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from fictions import predictions, scores
+from fictions import joined, predictions, scores
 
 from qoq_lib.data.sources.catalogue import PAPER_SOURCES
 from qoq_lib.domains import DOMAIN_NAMES, DOMAINS
@@ -73,24 +73,33 @@ def test_notes_say_what_the_page_rests_on(tmp_path: Any) -> None:
         "Models: aligned, trained; 6 test questions of 6 patients.",
         "How the answers of aligned, trained were decoded is not known.",
         "03_drpo_train of this run is recorded as running.",
-        "Fewer than 10 patients, so without an interval: CT.",
+        "Fewer than 10 patients, so no interval: CT, Overall.",
         "One domain has questions: the overall score is that domain's.",
         "The trained model's predictions do not hold boxes (no IoU); log-probabilities of the "
         "options (no AUROC, no calibration); sex and age (no subgroups).",
         "Not the questions of the trained model, so without a gain: aligned.",
     ]
     assert gains(tables) == {}
-    whole = predictions(tuple(DOMAIN_NAMES)).assign(boxes=None, option_logprobs=None, sex=None)
+    whole = predictions(tuple(DOMAIN_NAMES), right=0.5).assign(
+        boxes=None, option_logprobs=None, sex=None
+    )
     whole["patient_id"] = [str(number) for number in range(len(whole))]
     assert len(notes(tmp_path / "none", {"trained": whole}, {"trained": evaluate(whole)})) <= 3
+    many = joined([predictions(("ct",))] * 2).assign(patient_id=[str(n) for n in range(16)])
+    assert notes(tmp_path / "none", {"trained": many}, {"trained": evaluate(many)})[2] == (
+        "The same score in every resample, so no interval: CT, Overall (macro f1, penalised f1, "
+        "balanced accuracy, exact match, jaccard, invalid rate)."
+    )
 
 
 def test_tables_have_intervals_where_there_are_enough_patients() -> None:
-    many = pd.concat([predictions(("ct",), right=0.5)] * 4, ignore_index=True)
+    many = joined([predictions(("ct",), right=0.5)] * 4)
     many["patient_id"] = [str(number) for number in range(len(many))]
     scored = {"trained": evaluate(many)}
     cell = interval_table(scored, "exact_match").loc["Overall", "trained"]
     assert re.fullmatch(r"0\.500 \[0\.\d{3}, 0\.\d{3}\]", cell)
+    floor = interval_table(scored).loc["Overall", "all options"]
+    assert re.fullmatch(r"0\.400 \[0\.3\d\d, 0\.4\d\d\]", floor)
     few = interval_table(scores(trained=0.5), "exact_match").loc["CT"]
     assert few["trained"] == "0.500 [–]" and few["patients"] == 8
     assert interval_table(scored, by_set=True).index.tolist() == ["CT: set_ct"]
@@ -99,14 +108,33 @@ def test_tables_have_intervals_where_there_are_enough_patients() -> None:
     assert "constant" not in every.index
 
 
+def test_n_and_patients_are_those_of_the_number_beside_them(tmp_path: Any) -> None:
+    asked = predictions(("ct",), right=0.5).head(6)
+    where = pd.concat([predictions(("ct",))] * 4, ignore_index=True).assign(dataset="where")
+    where["options"] = where["answers"] = [["lung"]] * 32
+    where["id"] = where["patient_id"] = [f"where/{number}" for number in range(32)]
+    both = pd.concat([asked, where], ignore_index=True)
+    scored = {"trained": evaluate(both)}
+    row = interval_table(scored).loc["Overall"]
+    assert (row["n"], row["patients"]) == (6, 6) and row["trained"].endswith(" [–]")
+    assert score_table(scored).loc["CT", "n"] == 6
+    assert interval_table(scored, "exact_match").loc["CT", "patients"] == 38
+    assert interval_table(scored, by_set=True).loc["CT: where", "n"] == 0
+    assert beside_paper(by_paper(both, seed=0), "f1").loc["CT", "n"] == 6
+    assert notes(tmp_path, {"trained": both}, scored)[2] == (
+        "Fewer than 10 patients, so no interval: CT, Overall (macro f1, penalised f1, "
+        "balanced accuracy, f1 above floor)."
+    )
+
+
 def test_gains_and_gaps_as_tables() -> None:
     before, after = predictions(right=0.0), predictions(right=1.0)
     table = gains_table(gains({"aligned": before, "trained": after}), "exact_match")
     assert table.loc["Overall", "over aligned"].startswith("1.000")
-    halves = pd.concat([before, after], ignore_index=True).assign(sex=["F"] * 18 + ["M"] * 18)
+    halves = joined([before, after]).assign(sex=["F"] * 18 + ["M"] * 18)
     halves["patient_id"] = [str(number) for number in range(36)]
     gap = gap_table(evaluate(halves)).set_index("measure").loc["exact match"]
-    assert (gap["highest"], gap["lowest"], gap["gap"]) == ("M", "F", "1.000 [1.000, 1.000]")
+    assert (gap["highest"], gap["lowest"], gap["gap"]) == ("M", "F", "1.000 [–]")
     assert gap_table(evaluate(before)).empty
 
 
@@ -126,12 +154,12 @@ def test_the_papers_numbers_stand_beside_a_run() -> None:
 
 def test_the_overall_row_beside_the_paper_is_over_its_domains() -> None:
     right, wrong = predictions(("ct", "mri")), predictions(("ecg",), right=0.0)
-    both = pd.concat([pd.concat([right] * 2), wrong], ignore_index=True)
+    both = joined([joined([right] * 2), wrong])
     both["patient_id"] = [str(number) for number in range(len(both))]
     scored = by_paper(both, seed=0)
     table = beside_paper(scored, "f1")
     assert list(table.index) == ["CT", "MRI", "ECG", "Overall"]
-    assert table.loc["Overall", "this run"] == "1.000 [1.000, 1.000]"
+    assert table.loc["Overall", "this run"] == "1.000 [–]"
     assert table.loc["Overall", "n"] == 2 * len(right) and table.loc["ECG", "n"] == len(wrong)
     assert overall_basis(scored).startswith("Overall is over CT, MRI, the paper's also over Chest")
     assert "ECG" not in overall_basis(scored)

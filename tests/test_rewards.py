@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from qoq_lib.boxes import box_iou
+from qoq_lib.data.readers import boxes_of
 from qoq_lib.runs import RunError
 from qoq_lib.training.rewards import (
     PRESETS,
@@ -159,6 +160,18 @@ def test_pixels_that_touch_at_a_corner_are_one_lesion() -> None:
     mask = np.eye(3, dtype=np.uint8)
     overlap = lesion_overlap([[0, 0, 3, 3]], row(["a"]) | {"mask": mask})
     assert overlap.tolist() == [[pytest.approx(1 / 3)]]
+
+
+def test_specks_of_a_mask_are_no_lesions_and_a_second_lesion_is_one() -> None:
+    mask = np.zeros((60, 60), np.uint8)
+    mask[10:40, 10:40] = mask[45:48, 50:53] = 255  # 900 pixels, and 1 % of them
+    tight = [[10, 10, 40, 40], [50, 45, 53, 48]]
+    example = row(["a"]) | {"mask": mask}
+    assert boxes_of(Image.fromarray(mask)) == tight
+    mask[2, 2] = mask[55, 5:9] = mask[50:52, 40:44] = 1
+    assert boxes_of(Image.fromarray(mask)) == tight
+    assert matched_iou(lesion_overlap(tight, example)) == attainable(example, "boxes") == 1.0
+    assert matched_iou(lesion_overlap(tight[:1], example)) == 0.5
 
 
 def test_a_row_with_only_a_mask_earns_what_boxes_can_fill() -> None:

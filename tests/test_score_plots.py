@@ -1,15 +1,16 @@
 """Figures of a test: models beside the floors, subgroups, confusions, calibration, overlap."""
 
-import re
+import io
 
 import numpy as np
 import pandas as pd
 import pytest
-from fictions import predictions, scores
+from fictions import joined, predictions, scores
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 
-from qoq_lib.evaluation import plots
+from qoq_lib.evaluation import plots, report
 from qoq_lib.evaluation.metrics import answered, evaluate
 from qoq_lib.evaluation.plots.answers import confusion_shares
 
@@ -38,7 +39,7 @@ def test_the_score_chart_has_a_line_per_domain_with_n_models_and_floors() -> Non
 def test_the_chart_of_data_sets_is_for_domains_of_several() -> None:
     with pytest.raises(plots.PlotError, match="Every domain has one data set"):
         plots.score_chart(scores(trained=1.0), by_set=True)
-    two = pd.concat([predictions(("ct",)), predictions(("ct",)).assign(dataset="other")])
+    two = joined([predictions(("ct",)), predictions(("ct",)).assign(dataset="other")])
     figure = plots.score_chart({"trained": evaluate(two)}, by_set=True)
     assert "CT: other  (n = 8)" in words(figure) and "CT: set_ct  (n = 8)" in words(figure)
 
@@ -62,8 +63,9 @@ def test_without_options_to_choose_from_one_sentence_stands_for_a_figure() -> No
             plots.score_chart({"trained": found}, by_set)
     with pytest.raises(plots.PlotError, match="^The questions tell no macro-F1"):
         plots.subgroup_chart(found)
-    mixed = pd.concat([rows.assign(sex="F"), where.assign(sex="M", dataset="where")])
-    assert "M\nn = 8" in words(plots.subgroup_chart(evaluate(mixed)))
+    mixed = joined([rows.assign(sex="F"), where.assign(sex="M", dataset="where")])
+    assert "M\nn = 0" in words(plots.subgroup_chart(evaluate(mixed)))
+    assert "CT  (n = 8)" in words(plots.score_chart({"trained": evaluate(mixed)}))
 
 
 def test_calibration_has_a_panel_per_domain_or_a_sentence() -> None:
@@ -79,22 +81,47 @@ def test_calibration_has_a_panel_per_domain_or_a_sentence() -> None:
         plots.reliability(rows)
 
 
+def overlaps(**predictions: pd.DataFrame) -> str:
+    """Every text of the figure of overlaps."""
+    found = {name: evaluate(table) for name, table in predictions.items()}
+    return words(plots.overlap_chart(predictions, found))
+
+
+def boxed(rows: pd.DataFrame, height: int) -> pd.DataFrame:
+    """Predictions that draw a box of 4 x ``height`` pixels."""
+    said = f'```json\n[{{"bbox_2d": [0, 0, 4, {height}], "label": "x"}}]\n```'
+    return rows.assign(completion=said + rows["completion"])
+
+
 def test_overlaps_are_drawn_or_said_in_a_sentence() -> None:
     plain = predictions(("ct",)).assign(boxes=[[[0.0, 0.0, 4.0, 4.0]]] * 8)
-    said = '```json\n[{"bbox_2d": [0, 0, 4, 2], "label": "x"}]\n```' + plain["completion"]
-    drawn = plain.assign(completion=said)
-    figure = plots.overlap_chart({"aligned": plain, "trained": drawn})
-    assert "CT\nmean 0.50, n = 8" in words(figure) and "filled: trained)" in words(figure)
-    many = pd.concat([drawn, plain]).assign(patient_id=[str(number) for number in range(16)])
-    titles = words(plots.overlap_chart({"trained": many}))
-    low, high = map(float, re.search(r"mean 0\.25 \[(.+), (.+)\], n = 16", titles).groups())
-    assert 0 < low < 0.25 < high < 0.5
-    both = plots.overlap_chart({"aligned": drawn, "trained": drawn})
-    assert "line: aligned" in words(both)
+    drawn = boxed(plain, 2)
+    told = overlaps(aligned=plain, trained=drawn)
+    assert "CT\nbox IoU 0.500 [–], n = 8" in told and "filled: trained)" in told
+    assert "line: aligned" in overlaps(aligned=drawn, trained=drawn)
     with pytest.raises(plots.PlotError, match="None of the 8 completions of the trained model"):
-        plots.overlap_chart({"trained": plain})
-    with pytest.raises(plots.PlotError, match="hold no true boxes"):
-        plots.overlap_chart({"trained": predictions(("ct",))})
+        overlaps(trained=plain)
+    with pytest.raises(plots.PlotError, match="hold neither true boxes nor masks"):
+        overlaps(trained=predictions(("ct",)))
+
+
+def test_the_overlap_told_is_the_score_of_the_tables() -> None:
+    rows = joined([predictions(("ct",))] * 4).assign(boxes=[[[0.0, 0.0, 4.0, 4.0]]] * 32)
+    rows["patient_id"] = rows["id"]
+    both = pd.concat([boxed(rows.tail(24), 4), boxed(rows.head(8), 1).assign(dataset="small")])
+    found = evaluate(both)["domains"]["ct"]
+    assert found["box_iou"] == pytest.approx((1 + 1 / 4) / 2)
+    assert f"box IoU {report.told(found, 'box_iou')}, n = 32" in overlaps(trained=both)
+
+
+def test_a_domain_with_masks_alone_is_drawn_too() -> None:
+    pixels, stored = np.zeros((8, 8), np.uint8), io.BytesIO()
+    pixels[:4, :4] = 255
+    Image.fromarray(pixels).save(stored, "PNG")
+    masked = boxed(predictions(("ct",)), 2).assign(mask=[stored.getvalue()] * 8)
+    with_boxes = boxed(predictions(("ecg",)), 4).assign(boxes=[[[0.0, 0.0, 4.0, 4.0]]] * 10)
+    told = overlaps(trained=pd.concat([masked, with_boxes]))
+    assert "CT\nmask IoU 0.500 [–], n = 8" in told and "ECG\nbox IoU 1.000" in told
 
 
 def test_confusion_counts_answers_of_each_true_label() -> None:
@@ -108,7 +135,7 @@ def test_confusion_counts_answers_of_each_true_label() -> None:
 
 def test_confusion_gathers_rare_labels_and_names_repeated_domains() -> None:
     labels = [f"label {n}" for n in range(12)]
-    rows = pd.concat([predictions(("ct",))] * 2, ignore_index=True)
+    rows = joined([predictions(("ct",))] * 2)
     rows["dataset"] = ["a"] * 8 + ["b"] * 8
     rows["options"] = [labels] * 16
     rows["answers"] = [[labels[n % 12]] for n in range(16)]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from fictions import joined
 from scipy import stats
 
 from qoq_lib.evaluation.metrics import answered, evaluate
@@ -180,7 +181,8 @@ def test_redrawn_scores_are_those_of_the_metrics() -> None:
     scores = dataset_scores(rows, times)
     assert set(scores) == {*METRICS, *BOX_METRICS, "all_options"}
     for draw in times:
-        repeated = rows.loc[rows.index.repeat(times.loc[rows["patient_id"], draw].astype(int))]
+        repeats = times.loc[rows["patient_id"], draw].astype(int)
+        repeated = joined([rows.loc[rows.index.repeat(repeats)]])
         told = evaluate(repeated, resamples=0)["overall"]
         told["all_options"] = told["floors"]["all_options"]
         assert {name: values[draw] for name, values in scores.items()} == pytest.approx(

@@ -12,7 +12,7 @@ from qoq_lib.answers import reasoning
 from qoq_lib.data.assemble import AssemblyError, load_assembled
 from qoq_lib.domains import DOMAINS
 from qoq_lib.evaluation.metrics import answered
-from qoq_lib.evaluation.metrics.reading import column
+from qoq_lib.evaluation.metrics.checking import column
 from qoq_lib.evaluation.plots.media import case_sheet
 from qoq_lib.evaluation.plots.theme import PlotError
 from qoq_lib.evaluation.report import Predictions

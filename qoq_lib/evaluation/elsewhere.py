@@ -1,5 +1,6 @@
 """Answers of a model that this package did not ask: a file of ids and completions."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,25 @@ from qoq_lib.evaluation.predict import row_facts
 
 _READERS: dict[str, Any] = {
     ".parquet": pd.read_parquet,
-    # An empty completion is an answer without a word, not a missing one.
-    ".csv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False),
-    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype={"id": str}),
+    ".csv": lambda path: _from_texts(pd.read_csv(path, dtype=str, keep_default_na=False)),
+    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype={"id": str, "completion": str}),
 }
+
+
+def _from_texts(table: pd.DataFrame) -> pd.DataFrame:
+    """A CSV's cells: an empty completion is an answer without a word, all else empty is missing."""
+    known = table.astype(object).where((table != "") | (table.columns == "completion"), None)
+    if "option_logprobs" in known:
+        known["option_logprobs"] = known["option_logprobs"].map(_from_json, na_action="ignore")
+    return known
+
+
+def _from_json(text: str) -> Any:
+    """A list written as text; what is none stays as it is, to be refused with its row."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def join_predictions(rows: Dataset, answers: pd.DataFrame | Path) -> pd.DataFrame:
@@ -61,6 +77,10 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _check_ids(name: str, given: list[str], asked: list[str]) -> None:
+    if nameless := int(pd.isna(pd.Series(given)).sum()):
+        raise PredictionsError(
+            f"{name}: {nameless} of {len(given)} rows have no id; give each that of its question."
+        )
     counts = pd.Series(given).value_counts()
     twice = [key for key in dict.fromkeys(given) if counts[key] > 1]
     if twice:

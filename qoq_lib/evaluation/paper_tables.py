@@ -75,7 +75,7 @@ def beside_paper(scores: Mapping[str, Any], metric: str) -> pd.DataFrame:
     for title, part in _parts(scores).items():
         known = part if metric == "accuracy" else part["floors"]
         prefix = "accuracy_" if metric == "accuracy" else ""
-        rows[title] = {"n": part["n"], "this run": told(part, metric)}
+        rows[title] = {"n": part["rows"].get(metric, 0), "this run": told(part, metric)}
         rows[title] |= {name: known.get(prefix + key) for key, name in floors.items()}
     printed = [paper_table(metric, models, table) for table, models in PAPER_MODELS.items()]
     own = pd.DataFrame.from_dict(rows, orient="index")

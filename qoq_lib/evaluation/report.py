@@ -56,11 +56,10 @@ def notes(run: Path, predictions: Predictions, scores: Scores) -> list[str]:
     said = [f"Models: {', '.join(scores)}; {n:,} test questions of {patients:,} patients."]
     said += decoding_notes(predictions)
     said += [f"{stage} of this run is recorded as {how}." for stage, how in _unfinished(run)]
-    few = [DOMAINS[name].title for name, part in score["domains"].items() if part["too_few"]]
-    if few:
-        said.append(
-            f"Fewer than {MIN_PATIENTS} patients, so without an interval: {', '.join(few)}."
-        )
+    if few := _without_interval(score, few=True):
+        said.append(f"Fewer than {MIN_PATIENTS} patients, so no interval: {', '.join(few)}.")
+    if alike := _without_interval(score, few=False):
+        said.append(f"The same score in every resample, so no interval: {', '.join(alike)}.")
     if len(score["domains"]) == 1:
         said.append("One domain has questions: the overall score is that domain's.")
     if "macro_f1" not in score["overall"]:
@@ -74,6 +73,24 @@ def notes(run: Path, predictions: Predictions, scores: Scores) -> list[str]:
             f"Not the questions of the {last} model, so without a gain: {', '.join(other)}."
         )
     return said
+
+
+def _without_interval(score: Mapping[str, Any], few: bool) -> list[str]:
+    """Domains whose macro-F1, and overall measures that have no interval, for one of two reasons.
+
+    ``few``: they rest on too few patients; else all resamples agree.
+    """
+
+    def bare(part: Mapping[str, Any]) -> list[str]:
+        names = [name for name, bounds in part["intervals"].items() if bounds is None]
+        return [n for n in names if n not in FLOORS and (n in part["too_few"]) is few]
+
+    domains = score["domains"].items()
+    found = [DOMAINS[key].title for key, part in domains if "macro_f1" in bare(part)]
+    if few and score["overall"]["patients"] < MIN_PATIENTS:
+        return [*found, "Overall"]
+    names = [name.replace("_", " ") for name in bare(score["overall"])]
+    return found + [f"Overall ({', '.join(names)})"] * bool(names)
 
 
 def gains(predictions: Predictions) -> dict[str, dict[str, Any]]:
@@ -107,12 +124,13 @@ def score_table(scores: Scores, measure: str = "macro_f1", floors: bool = True) 
         floors: whether columns with the macro-F1 of the trivial floors stand beside.
 
     Returns:
-        Indexed by domain title: ``n``, a column per model, and a column per floor.
+        Indexed by domain title: ``n`` (``basis``), a column per model, and a column per floor.
     """
     rows = {}
     for title, parts in by_domain(scores).items():
         own = next(iter(parts.values()))
-        row = {"n": own["n"]} | {name: part.get(measure) for name, part in parts.items()}
+        row = {"n": basis(parts, measure)["n"]}
+        row |= {name: part.get(measure) for name, part in parts.items()}
         row |= {floor.replace("_", " "): own["floors"].get(floor) for floor in FLOORS if floors}
         rows[title] = row
     return pd.DataFrame.from_dict(rows, orient="index").astype({"n": int})
@@ -121,15 +139,22 @@ def score_table(scores: Scores, measure: str = "macro_f1", floors: bool = True) 
 def interval_table(
     scores: Scores, measure: str = "macro_f1", by_set: bool = False, floors: bool = True
 ) -> pd.DataFrame:
-    """``score_table`` as text with intervals, by domain or by data set, and ``patients``."""
+    """``score_table`` as text with intervals, by domain or by data set, and with ``patients``."""
     rows = {}
     for title, parts in (by_dataset if by_set else by_domain)(scores).items():
         own = next(reversed(parts.values()))
-        row = {"n": own["n"], "patients": own["patients"]}
-        row |= {name: told(part, measure) for name, part in parts.items()}
-        row |= {floor.replace("_", " "): own["floors"].get(floor) for floor in FLOORS if floors}
+        row = basis(parts, measure) | {name: told(part, measure) for name, part in parts.items()}
+        row |= {floor.replace("_", " "): told(own, floor) for floor in FLOORS if floors}
         rows[title] = row
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def basis(parts: Mapping[str, Mapping[str, Any]], measure: str) -> dict[str, int]:
+    """``n`` rows and ``patients`` that a measure rests on in the last model that can tell it."""
+    known = [part for part in parts.values() if measure in part["rows"]]
+    counts = ("rows", "patients_of")
+    n, patients = (known[-1][name][measure] if known else 0 for name in counts)
+    return {"n": n, "patients": patients}
 
 
 def measure_table(scores: Scores) -> pd.DataFrame:

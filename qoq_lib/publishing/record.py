@@ -192,9 +192,10 @@ def _scores(
     scores = read_json(folder / "metrics.json")
     if checkpoint not in scores:
         raise ReleaseError(f"metrics.json has no scores of the {checkpoint} model: {again} again.")
-    if "intervals" not in scores[checkpoint]["overall"]:
+    if "patients_of" not in scores[checkpoint]["overall"]:
         raise ReleaseError(
-            f"metrics.json was written by an older version and has no intervals: {again} again."
+            "metrics.json was written by an older version and does not tell how many patients each "
+            f"score rests on: {again} again."
         )
     found = scores[checkpoint]["subgroups"].values()
     if any("datasets" not in gap for kind in found for gap in kind["gaps"].values()):

@@ -15,11 +15,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
 from qoq_lib.answers import Answer, last_boxed, prose, read_answer
-from qoq_lib.boxes import box_areas, box_iou
+from qoq_lib.boxes import box_areas, box_iou, lesions_of
 from qoq_lib.runs import OneSentenceError
 
 FULL_LENGTH = 600  # characters from which the length component is 1, as in the released code
@@ -135,7 +134,7 @@ def mask_iou(boxes: np.ndarray, lesion: np.ndarray, corner: tuple[int, int]) -> 
 
 
 def lesions(mask: Any) -> list[tuple[np.ndarray, tuple[int, int]]]:
-    """The 8-connected components of a mask: each one's pixels in its tight box, and its corner.
+    """The lesions of a mask, ``boxes.lesions_of``: each one's pixels in its box, and its corner.
 
     ``mask`` is an image or array of height x width, not 0 inside lesions, or ``None``.
     """
@@ -146,11 +145,7 @@ def lesions(mask: Any) -> list[tuple[np.ndarray, tuple[int, int]]]:
         raise RewardError(
             f"A mask must be height x width, got the shape {pixels.shape}: give one channel."
         )
-    numbers, _ = ndimage.label(pixels > 0, structure=np.ones((3, 3)))
-    return [
-        (numbers[window] == number, (window[1].start, window[0].start))
-        for number, window in enumerate(ndimage.find_objects(numbers), start=1)
-    ]
+    return lesions_of(pixels > 0)
 
 
 def format_score(text: str, answer: Answer, row: Row) -> float:

@@ -5,8 +5,9 @@ unweighted, to data sets, domains and an overall score, as in the paper (appendi
 measures stand those that its tables lack, and three trivial floors that any model has to beat.
 """
 
+from qoq_lib.evaluation.metrics.checking import PredictionsError
 from qoq_lib.evaluation.metrics.labels import FLOORS
-from qoq_lib.evaluation.metrics.reading import PredictionsError, answered
+from qoq_lib.evaluation.metrics.reading import answered
 from qoq_lib.evaluation.metrics.resampling import MIN_PATIENTS
 from qoq_lib.evaluation.metrics.scores import MEASURES, PAPER_MEASURES, compare, evaluate
 

@@ -3,10 +3,13 @@
 A row's log-probabilities become one probability per option by a softmax over its options.
 """
 
+import reprlib
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from qoq_lib.evaluation.metrics.reading import PredictionsError, column
+from qoq_lib.evaluation.metrics.checking import PredictionsError, column
 from qoq_lib.evaluation.metrics.resampling import Estimate, Weights, ratio
 
 BINS = 10
@@ -16,22 +19,39 @@ def option_probabilities(table: pd.DataFrame) -> list[dict[str, float]]:
     """Probability of each option of each row; empty where ``option_logprobs`` is missing.
 
     Raises:
-        PredictionsError: a row has another number of log-probabilities than options.
+        PredictionsError: a row's log-probabilities are not one number per option, or none of them
+            is finite.
     """
     found: list[dict[str, float]] = []
     given = zip(table["id"], table["options"], column(table, "option_logprobs"), strict=True)
     for name, options, logprobs in given:
-        if logprobs is None or np.ndim(logprobs) == 0:
+        if logprobs is None:
             found.append({})
             continue
-        if len(logprobs) != len(options):
+        numbers = _numbers(name, logprobs)
+        if len(numbers) != len(options):
             raise PredictionsError(
-                f"Row {name!r} has {len(logprobs)} option_logprobs for {len(options)} options: "
+                f"Row {name!r} has {len(numbers)} option_logprobs for {len(options)} options: "
                 "give one each, in the order of the options."
             )
-        odds = np.exp(np.asarray(logprobs, float) - np.max(logprobs))
+        odds = np.exp(numbers - numbers.max())
         found.append(dict(zip(options, (odds / odds.sum()).tolist(), strict=True)))
     return found
+
+
+def _numbers(name: Any, logprobs: Any) -> np.ndarray:
+    """Log-probabilities as an array: an option may be impossible, but not all, and none unknown."""
+    try:
+        numbers = np.asarray(logprobs, float)
+    except (TypeError, ValueError):
+        numbers = np.array(np.nan)
+    # The largest is finite where some are and none is NaN or infinitely likely.
+    if numbers.ndim != 1 or (numbers.size and not np.isfinite(numbers.max())):
+        raise PredictionsError(
+            f"Row {name!r} has the option_logprobs {reprlib.repr(logprobs)}: give a list of "
+            "numbers, at least one of them finite, or nothing where they are not known."
+        )
+    return numbers
 
 
 def confidences(table: pd.DataFrame) -> pd.DataFrame:

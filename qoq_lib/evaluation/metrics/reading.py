@@ -9,10 +9,9 @@ import pandas as pd
 from PIL import Image
 
 from qoq_lib.answers import Box, read_answer
-from qoq_lib.runs import OneSentenceError
+from qoq_lib.evaluation.metrics.checking import PredictionsError, check_predictions, column
 from qoq_lib.training.rewards import lesion_overlap, matched_iou
 
-NEEDED = ("id", "domain", "dataset", "patient_id", "options", "answers", "completion")
 ROW_MEASURES = (
     *("exact_match", "jaccard", "invalid_rate", "characters", "tokens"),
     *("box_iou", "mask_iou", "pointing"),
@@ -20,33 +19,27 @@ ROW_MEASURES = (
 """Measures that are means over rows, in the columns that ``answered`` adds."""
 
 
-class PredictionsError(OneSentenceError, ValueError):
-    """The predictions table cannot be scored or made; the message says why."""
-
-
 def answered(predictions: pd.DataFrame) -> pd.DataFrame:
     """The predictions, with what each completion says and how right it is.
 
     Args:
-        predictions: a row per question with the columns ``NEEDED``, and where known ``boxes`` (the
-            true ones, n x 4) and ``mask`` (PNG bytes), both in the pixels that the completions'
-            boxes are in, and ``n_tokens``.
+        predictions: a row per question with the columns ``checking.NEEDED``, and where known
+            ``boxes`` (the true ones, n x 4) and ``mask`` (PNG bytes), both in the pixels that the
+            completions' boxes are in, and ``n_tokens``.
 
     Returns:
         With the columns ``labels`` (tuple of options), ``regions`` (tuple of boxes) and
         ``ROW_MEASURES``, NaN where a row cannot tell: the last three are NaN in rows without
-        lesions. ``box_iou`` and ``mask_iou`` are the rewards' ``matched_iou`` with the true boxes
-        and with the lesions of the mask. ``pointing`` is 1 where the middle of the first box named
-        lies in a lesion (the pointing game of Zhang et al., arXiv 1608.00507).
+        lesions. ``exact_match`` is 1 where the final box holds the true labels and nothing else.
+        ``box_iou`` and ``mask_iou`` are the rewards' ``matched_iou`` with the true boxes and with
+        the lesions of the mask. ``pointing`` is 1 where the middle of the first box named lies in a
+        lesion (the pointing game of Zhang et al., arXiv 1608.00507).
 
     Raises:
-        PredictionsError: a column is missing, or the table is empty.
+        PredictionsError: a column is missing, the table is empty, or a row cannot be scored
+            (``check_predictions``).
     """
-    missing = [name for name in NEEDED if name not in predictions.columns]
-    if missing:
-        raise PredictionsError(f"The predictions lack the column {missing[0]!r}.")
-    if predictions.empty:
-        raise PredictionsError("There are no predictions to score: the table has no rows.")
+    check_predictions(predictions)
     read = [
         read_answer(text, list(options))
         for text, options in zip(predictions["completion"], predictions["options"], strict=True)
@@ -56,30 +49,28 @@ def answered(predictions: pd.DataFrame) -> pd.DataFrame:
         regions=[answer.boxes for answer in read],
         invalid_rate=[float(not answer.valid) for answer in read],
         characters=[float(len(text)) for text in predictions["completion"]],
-        tokens=pd.to_numeric(column(predictions, "n_tokens")).astype(float).to_numpy(),
+        tokens=column(predictions, "n_tokens").astype(float),
     )
     pairs = [
         (set(said), set(true)) for said, true in zip(table["labels"], table["answers"], strict=True)
     ]
-    table["exact_match"] = [float(said == true) for said, true in pairs]
+    table["exact_match"] = [
+        float(said == true and not answer.unread)
+        for (said, true), answer in zip(pairs, read, strict=True)
+    ]
     table["jaccard"] = [len(said & true) / max(len(said | true), 1) for said, true in pairs]
-    places = zip(table["regions"], column(table, "boxes"), column(table, "mask"), strict=True)
-    overlaps = [_located(regions, boxes, mask) for regions, boxes, mask in places]
+    masks = (_pixels(*one) for one in zip(table["id"], column(table, "mask"), strict=True))
+    places = zip(table["regions"], column(table, "boxes"), masks, strict=True)
+    overlaps = [_located(*place) for place in places]
     table[["box_iou", "mask_iou", "pointing"]] = np.array(overlaps, float)
     return table
 
 
-def column(table: pd.DataFrame, name: str) -> pd.Series:
-    """A column, all missing where the table (of an older schema) does not have it."""
-    if name in table:
-        return table[name]
-    return pd.Series([None] * len(table), index=table.index, dtype=object)
-
-
-def _located(regions: Sequence[Box], boxes: Any, mask: Any) -> tuple[float, float, float]:
+def _located(
+    regions: Sequence[Box], boxes: Any, pixels: np.ndarray | None
+) -> tuple[float, float, float]:
     """Box IoU, mask IoU and pointing of one row; NaN without the truth that each needs."""
     true = [] if boxes is None else [list(map(float, box)) for box in boxes]
-    pixels = None if mask is None else _pixels(mask)
     by_box = matched_iou(lesion_overlap(regions, {"boxes": true})) if true else np.nan
     has_mask = pixels is not None and bool(pixels.any())
     by_mask = matched_iou(lesion_overlap(regions, {"mask": pixels})) if has_mask else np.nan
@@ -101,6 +92,15 @@ def _points(
     return float(inside and bool(pixels[int(y), int(x)]))
 
 
-def _pixels(mask: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(mask)) as image:
-        return np.asarray(image.convert("L")) > 0
+def _pixels(key: Any, mask: Any) -> np.ndarray | None:
+    """Where the mask of the row ``key`` marks a lesion: height x width."""
+    if mask is None:
+        return None
+    try:
+        with Image.open(io.BytesIO(mask)) as image:
+            return np.asarray(image.convert("L")) > 0
+    except (OSError, TypeError, ValueError) as error:
+        raise PredictionsError(
+            f"Row {key!r} has a mask that is no image: give the bytes of a PNG, or nothing where "
+            "it is not known."
+        ) from error

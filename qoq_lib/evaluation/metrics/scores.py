@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from qoq_lib.domains import domain_order
+from qoq_lib.evaluation.metrics.checking import PredictionsError
 from qoq_lib.evaluation.metrics.confidence import confidence_scores
 from qoq_lib.evaluation.metrics.labels import (
     FLOORS,
@@ -16,7 +17,7 @@ from qoq_lib.evaluation.metrics.labels import (
     paper_scores,
 )
 from qoq_lib.evaluation.metrics.paper import paper_sets
-from qoq_lib.evaluation.metrics.reading import ROW_MEASURES, PredictionsError, answered
+from qoq_lib.evaluation.metrics.reading import ROW_MEASURES, answered
 from qoq_lib.evaluation.metrics.resampling import (
     MIN_PATIENTS,
     Estimate,
@@ -65,10 +66,11 @@ def evaluate(
 
     Returns:
         ``{"overall": scores, "domains": {name: scores | {"datasets": {name: scores | {"classes":
-        {label: scores}}}}}, "subgroups": {"sex" | "age": ...}}``. Scores hold ``n`` (rows),
-        ``patients``, ``too_few`` (fewer than ``MIN_PATIENTS``: then no interval), each measure
-        as a number, ``floors`` (macro-F1 of each of ``FLOORS``), ``intervals`` ([low, high] or
-        ``None`` for each) and ``rows`` (how many each rests on). A measure is a mean over classes,
+        {label: scores}}}}}, "subgroups": {"sex" | "age": ...}}``. Scores hold ``n`` (rows) and
+        ``patients`` of the part, each measure as a number, ``floors`` (macro-F1 of each of
+        ``FLOORS``), ``intervals`` ([low, high] or ``None`` for each), ``rows`` and ``patients_of``
+        (how many each rests on) and ``too_few`` (the names of those that rest on fewer than
+        ``MIN_PATIENTS``, and so have no interval). A measure is a mean over classes,
         then data sets, then domains, unweighted; one that the rows cannot tell is missing, such as
         those of labels where only one is listed and the question is where it lies (grounding).
         ``subgroups.subgroups`` tells their form.
@@ -92,10 +94,11 @@ def compare(
 
     Arguments and result as for ``evaluate``, but each number is ``after`` minus ``before``, its
     interval from the same resamples of patients in both, and there are no classes or subgroups.
+    Differences are taken in each data set that both have the measure of, and averaged like scores.
 
     Raises:
         PredictionsError: also where the two tables do not hold the same ids, or tell another
-            patient, data set or domain of one.
+            patient, data set, domain, answers or options of one.
     """
     tables = answered(before), answered(after)
     _check_pairs(*tables)
@@ -113,13 +116,19 @@ def _check_pairs(before: pd.DataFrame, after: pd.DataFrame) -> None:
             "The two tables do not answer the same questions: predict with both models on one "
             "split, or keep the ids that both have."
         )
-    for name in ("patient_id", "dataset", "domain"):
-        for key, one, other in zip(first, *(table[name] for table in tables), strict=True):
+    for name in ("patient_id", "dataset", "domain", "answers", "options"):
+        cells = [_comparable(table[name]) for table in tables]
+        for key, one, other in zip(first, *cells, strict=True):
             if one != other:
                 raise PredictionsError(
                     f"The two tables tell another {name} of the question {key!r}, {one!r} and "
                     f"{other!r}: predict with both models on one assembly of the data."
                 )
+
+
+def _comparable(values: pd.Series) -> list[Any]:
+    """Cells of labels as lists: of a parquet file they are arrays."""
+    return [list(value) if pd.api.types.is_list_like(value) else value for value in values]
 
 
 Scorer = Callable[[pd.DataFrame, Weights], Estimates]
@@ -130,18 +139,18 @@ def _tree(table: pd.DataFrame, resampling: Resampling, score: Scorer) -> Node:
     for name in domain_order(sorted(table["domain"].unique())):
         sets = table[table["domain"] == name].groupby("dataset")
         parts = {key: _leaf(rows, resampling, score) for key, rows in sets}
-        domains[name] = _above(parts, table[table["domain"] == name])
-    return _above(domains, table)
+        own = table[table["domain"] == name]
+        domains[name] = Node(_means(parts), len(own), own["patient_id"].nunique(), parts)
+    return Node(_means(domains), len(table), table["patient_id"].nunique(), domains)
 
 
-def _above(parts: dict[str, Node], rows: pd.DataFrame) -> Node:
+def _means(parts: dict[str, Node]) -> Estimates:
     """The unweighted mean of the parts, measure by measure over the parts that have it."""
     names = dict.fromkeys(name for part in parts.values() for name in part.estimates)
-    estimates = {
+    return {
         name: mean_of([p.estimates[name] for p in parts.values() if name in p.estimates])
         for name in names
     }
-    return Node(estimates, len(rows), rows["patient_id"].nunique(), parts)
 
 
 def _leaf(rows: pd.DataFrame, resampling: Resampling, score: Scorer) -> Node:
@@ -184,13 +193,14 @@ def _paper_scores(rows: pd.DataFrame, weights: Weights) -> Estimates:
 
 
 def _difference(first: Node, second: Node) -> Node:
+    """Second minus first; above data sets the mean of what both have, as means of others differ."""
+    parts = {name: _difference(first.parts[name], part) for name, part in second.parts.items()}
     estimates = {
         name: second.estimates[name].minus(first.estimates[name])
         for name in second.estimates
         if name in first.estimates
     }
-    parts = {name: _difference(first.parts[name], part) for name, part in second.parts.items()}
-    return Node(estimates, second.n, second.patients, parts)
+    return Node(_means(parts) if parts else estimates, second.n, second.patients, parts)
 
 
 def _plain_tree(root: Node) -> dict[str, Any]:
@@ -216,9 +226,10 @@ def _plain(node: Node) -> dict[str, Any]:
     return {
         "n": node.n,
         "patients": node.patients,
-        "too_few": node.patients < MIN_PATIENTS,
         **{name: one.value for name, one in known.items() if name not in FLOORS},
         "floors": floors,
         "intervals": {name: one.interval for name, one in known.items()},
         "rows": {name: one.n for name, one in known.items()},
+        "patients_of": {name: len(one.patients) for name, one in known.items()},
+        "too_few": [name for name, one in known.items() if len(one.patients) < MIN_PATIENTS],
     }

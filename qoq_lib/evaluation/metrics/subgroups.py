@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qoq_lib.evaluation.metrics.reading import column
+from qoq_lib.evaluation.metrics.checking import column
 from qoq_lib.evaluation.metrics.resampling import MIN_PATIENTS, Estimate, mean_of
 
 AGE_BANDS = {"0-17": 0, "18-39": 18, "40-59": 40, "60-79": 60, "80+": 80}
@@ -22,8 +22,7 @@ Tree = Any
 def age_band(years: pd.Series) -> pd.Series:
     """The band of each age, missing where the age is."""
     edges = [*AGE_BANDS.values(), np.inf]
-    known = pd.to_numeric(years).astype(float)
-    return pd.cut(known, edges, right=False, labels=list(AGE_BANDS)).astype(object)
+    return pd.cut(years.astype(float), edges, right=False, labels=list(AGE_BANDS)).astype(object)
 
 
 def subgroups(
@@ -35,7 +34,7 @@ def subgroups(
 
     Returns:
         For ``sex`` and ``age``, where the table tells them: ``{"groups": {name: {"overall":
-        scores, "domains": {name: scores}}}, "missing": rows without it, "gaps": {measure: {"value",
+        scores, "domains": {name: scores}}}, "missing": rows of none, "gaps": {measure: {"value",
         "highest", "lowest", "interval", "datasets"}}}``. A gap is between the two groups that
         differ most. It is the mean of their differences in each of the ``datasets`` data sets in
         which both have at least ``MIN_PATIENTS`` patients, over data sets, then domains; of all
@@ -49,7 +48,7 @@ def subgroups(
         if trees:
             found[kind] = {
                 "groups": {name: _levels(tree, plain) for name, tree in trees.items()},
-                "missing": int(groups.isna().sum()),
+                "missing": int((~groups.isin(present)).sum()),
                 "gaps": _gaps(trees),
             }
     return found

@@ -1,5 +1,6 @@
 """Figures of the answers themselves: confusions, calibration, and overlap with the lesions."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ from matplotlib.figure import Figure
 from qoq_lib.domains import DOMAINS, PALETTE, domain_order
 from qoq_lib.evaluation.metrics import answered
 from qoq_lib.evaluation.metrics.confidence import BINS, confidences
-from qoq_lib.evaluation.metrics.resampling import Resampling
 from qoq_lib.evaluation.plots.theme import (
     FAINT,
     INK,
@@ -20,6 +20,7 @@ from qoq_lib.evaluation.plots.theme import (
     short,
     titled,
 )
+from qoq_lib.evaluation.report import told
 
 _CLASSES = 8
 _EXTRA = {"other": "+", "none": "–"}
@@ -85,16 +86,16 @@ def reliability(predictions: pd.DataFrame) -> Figure:
     A point per tenth of probability that holds rows, its area by their number. On the diagonal the
     model knows how sure it may be; below it is too sure. ``PlotError`` without log-probabilities.
     """
-    told = pd.concat([predictions, confidences(predictions)], axis=1)
-    told = told[told["confidence"].notna()]
-    if told.empty:
+    sure = pd.concat([predictions, confidences(predictions)], axis=1)
+    sure = sure[sure["confidence"].notna()]
+    if sure.empty:
         raise PlotError(
             "The predictions hold no option_logprobs: predict with logprobs=True for calibration."
         )
-    domains = domain_order(list(told["domain"].unique()))
+    domains = domain_order(list(sure["domain"].unique()))
     figure, axes = panels(len(domains), height=2.3, sharex=True, sharey=True)
     for axis, domain in zip(axes, domains, strict=True):
-        rows = told[told["domain"] == domain]
+        rows = sure[sure["domain"] == domain]
         place = np.minimum(np.floor(rows["confidence"] * BINS), BINS - 1)
         bins = rows.groupby(place).agg({"confidence": "mean", "hit": ["mean", "size"]})
         axis.plot([0, 1], [0, 1], color=FAINT, linewidth=1.0, linestyle="--")
@@ -109,34 +110,49 @@ def reliability(predictions: pd.DataFrame) -> Figure:
     return titled(figure, "Calibration by domain (dashed: perfect; area: share of the rows)")
 
 
-def overlap_chart(predictions: dict[str, pd.DataFrame]) -> Figure:
-    """IoU with the true boxes of the last model, one panel per domain; a line: the one before it.
+def overlap_chart(
+    predictions: Mapping[str, pd.DataFrame], scores: Mapping[str, Mapping[str, Any]]
+) -> Figure:
+    """IoU with the lesions of the last model, one panel per domain; a line: the one before it.
 
-    Only rows with a lesion count; each is one IoU after matching boxes one to one. Titles tell
-    their mean, with its 95 % interval where there are enough patients. A model before it that draws
-    no box is left out. ``PlotError``, as a sentence for the page, where no row has a lesion or the
-    last model draws no box.
+    Only rows with a lesion count; each is one IoU after matching boxes one to one, with the true
+    boxes or, in a domain that has none, with the mask. Titles tell the domain's score, which is a
+    mean over data sets. A model before it that draws no box is left out.
+
+    Args:
+        predictions: of each model.
+        scores: ``metrics.evaluate`` of each.
+
+    Raises:
+        PlotError: no row has a lesion, or the last model draws no box.
     """
     names = list(predictions)[-2:]
-    tables = [answered(predictions[name]) for name in names]
-    tables = [table[table["box_iou"].notna()] for table in tables]
-    rows, last = tables[-1], names[-1]
-    if rows.empty:
-        raise PlotError(f"The {last} model's predictions hold no true boxes: there is no IoU.")
+    last, domains = names[-1], scores[names[-1]]["domains"]
+    measures = {
+        key: "box_iou" if "box_iou" in domains[key] else "mask_iou"
+        for key in domain_order(list(domains))
+        if {"box_iou", "mask_iou"} & set(domains[key])
+    }
+    if not measures:
+        raise PlotError(
+            f"The {last} model's predictions hold neither true boxes nor masks: there is no IoU."
+        )
+    tables = [_overlaps(answered(predictions[name]), measures) for name in names]
+    rows = tables[-1]
     if not rows["regions"].map(len).any():
         raise PlotError(
             f"None of the {len(rows):,} completions of the {last} model about a lesion draws a "
             "well-formed box: the IoU is 0 throughout."
         )
     earlier = [table for table in tables[:-1] if table["regions"].map(len).any()]
-    domains = domain_order(list(rows["domain"].unique()))
-    figure, axes = panels(len(domains), height=2.2, sharex=True, sharey=True)
-    for axis, domain in zip(axes, domains, strict=True):
+    figure, axes = panels(len(measures), height=2.2, sharex=True, sharey=True)
+    for axis, (domain, measure) in zip(axes, measures.items(), strict=True):
         _draw_overlaps(axis, rows, domain, color=PALETTE[domain])
         for table in earlier:
             _draw_overlaps(axis, table, domain, color=INK, histtype="step", linewidth=1.2)
-        mean = _mean_overlap(rows[rows["domain"] == domain])
-        axis.set_title(f"{DOMAINS[domain].title}\n{mean}", fontsize=9)
+        part, what = domains[domain], measure.replace("_iou", " IoU")
+        score = f"{what} {told(part, measure)}, n = {part['rows'][measure]:,}"
+        axis.set_title(f"{DOMAINS[domain].title}\n{score}", fontsize=9)
         axis.set_xlim(0, 1)
     figure.supxlabel("IoU with the lesions, boxes matched one to one", fontsize=9)
     figure.supylabel("share of rows", fontsize=9)
@@ -144,19 +160,17 @@ def overlap_chart(predictions: dict[str, pd.DataFrame]) -> Figure:
     return titled(figure, f"Overlap with the lesions (filled: {last}{line})")
 
 
-def _mean_overlap(rows: pd.DataFrame) -> str:
-    """The mean IoU of rows, with its interval where they are of enough patients, and n."""
-    weights = Resampling(rows, resamples=1000, seed=0).weights(rows["patient_id"])
-    mean = weights.means(rows[["box_iou"]])["box_iou"]
-    bounds = f" [{mean.interval[0]:.2f}, {mean.interval[1]:.2f}]" if mean.interval else ""
-    return f"mean {mean.value:.2f}{bounds}, n = {mean.n:,}"
+def _overlaps(table: pd.DataFrame, measures: Mapping[str, str]) -> pd.DataFrame:
+    """The rows with a lesion, and as ``iou`` the measure of their domain."""
+    parts = [(table[table["domain"] == domain], name) for domain, name in measures.items()]
+    return pd.concat([rows.assign(iou=rows[name]) for rows, name in parts]).dropna(subset="iou")
 
 
 def _draw_overlaps(axis: Axes, table: pd.DataFrame, domain: str, **style: Any) -> None:
-    values = table.loc[table["domain"] == domain, "box_iou"]
+    values = table.loc[table["domain"] == domain, "iou"]
     axis.hist(
         values,
         np.linspace(0, 1, 21).tolist(),
-        weights=np.full(len(values), 1 / len(values)),
+        weights=np.full(len(values), 1 / max(len(values), 1)),
         **style,
     )

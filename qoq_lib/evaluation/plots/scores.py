@@ -19,7 +19,7 @@ from qoq_lib.evaluation.plots.theme import (
     short,
     titled,
 )
-from qoq_lib.evaluation.report import by_dataset, by_domain
+from qoq_lib.evaluation.report import basis, by_dataset, by_domain
 
 _EARLIER = ("s", "D", "^", "v", "P", "X")
 _COLOURS = {domain.title: domain.colour for domain in DOMAINS.values()} | {"Overall": INK}
@@ -51,10 +51,9 @@ def score_chart(scores: Mapping[str, Mapping[str, Any]], by_set: bool = False) -
     for height, (title, parts) in zip(place, lines.items(), strict=True):
         _draw_floors(axis, height, next(reversed(parts.values()))["floors"])
         _draw_models(axis, height, parts, _COLOURS[title.partition(":")[0]], list(scores)[-1])
-    counts = [next(reversed(parts.values())) for parts in lines.values()]
     names = [
-        f"{short([title], 44, 1)}  (n = {own['n']:,})"
-        for title, own in zip(lines, counts, strict=True)
+        f"{short([title], 44, 1)}  (n = {basis(parts, 'macro_f1')['n']:,})"
+        for title, parts in lines.items()
     ]
     axis.set_yticks(place, names)
     axis.set(xlabel="macro-F1", xlim=(-0.01, 1.01), ylim=(place[-1] + 0.55, -0.55))
@@ -119,7 +118,7 @@ def subgroup_chart(scores: Mapping[str, Any], measure: str = "macro_f1") -> Figu
             if bounds := own["intervals"].get(measure):
                 axis.plot([place] * 2, bounds, color=INK, linewidth=1.6)
             axis.scatter(place, own.get(measure, np.nan), s=46, color=INK, zorder=3)
-        counts = [group["overall"]["n"] for group in found["groups"].values()]
+        counts = [group["overall"]["rows"].get(measure, 0) for group in found["groups"].values()]
         names = [f"{name}\nn = {n:,}" for name, n in zip(found["groups"], counts, strict=True)]
         axis.axhline(whole, color=FAINT, linewidth=1.0, linestyle="--")
         axis.set_xticks(range(len(names)), names)

@@ -27,9 +27,10 @@ def results_section(record: RunRecord) -> str:
         "Results",
         f"Of the {name} model and the others of the same run, on the test split. Scores are "
         "unweighted means over classes, then data sets, then domains; in brackets the 95 % "
-        "interval over resampled patients, a dash where there are too few of them. The floors "
-        "need no model: *constant* is the best single answer to every question, *invalid* none "
-        "that can be read, *all options* every option. **A score inside the floors is no skill.**",
+        "interval over resampled patients, a dash where there are too few of them or all resamples "
+        "agree. The floors need no model: *constant* is the best single answer to every question, "
+        "*invalid* none that can be read, *all options* every option. **A score inside the floors "
+        "is no skill.**",
         "### Macro-F1 by domain",
         table(report.interval_table(scores), "domain"),
         "### Macro-F1 by data set",
@@ -84,7 +85,7 @@ def _parts(record: RunRecord) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def _basis(part: dict[str, Any], measure: str) -> dict[str, Any]:
-    facts = {"n": part["rows"][measure], "patients": part["patients"]}
+    facts = {"n": part["rows"][measure], "patients": part["patients_of"][measure]}
     facts["interval_95"] = part["intervals"][measure]
     if measure == "macro_f1":
         facts["floors"] = part.get("floors")
@@ -107,7 +108,7 @@ def benchmark_results(record: RunRecord, benchmark: str) -> str:
             task_id=name,
             value=part["macro_f1"],
             date=record.stages[ANALYSIS]["ended"],
-            notes=f"macro-F1, {report.told(part, 'macro_f1')}, n = {part['n']}",
+            notes=f"macro-F1, {report.told(part, 'macro_f1')}, n = {part['rows']['macro_f1']}",
         )
         for name, part in parts.items()
         if "macro_f1" in part
