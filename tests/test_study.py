@@ -26,7 +26,6 @@ from qoq_lib.training.methods import load_method
 from qoq_lib.training.rollouts import RolloutWriter, read_rollouts
 
 ROOT = project_root()
-FILES = sorted((ROOT / "configs" / "study").glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -61,37 +60,6 @@ def queued(study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[
     monkeypatch.setattr(workers._Crew, "results", lambda self: iter(()))
     workers.run_study(study, folder)
     return labels
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_study_file_is_read(path: Path) -> None:
-    study = load_study(path)
-    assert study.size().training.steps > 0
-    assert study.split == "test"
-
-
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        ({"seeds": [1, 1]}, "seeds holds 1 twice"),
-        ({"baselines": ["x"]}, "baseline 'x' is no arm"),
-        ({"arms": [{"name": "grpo", "method": "grpo"}]}, "'grpo' alone, which is compared with"),
-        ({"arms": [{"name": "a", "method": "nope"}]}, "Unknown method 'nope'"),
-        ({"arms": [{"name": "a", "method": "drpo", "drpo": {"kmax": 1}}]}, "'kmax'.*k_max"),
-        ({"arms": [{"name": "a", "drpo": {"k_max": 1}}]}, "without a method"),
-        ({"arms": [{"name": "a", "method": "grpo", "reward": "x"}]}, "reward 'x'"),
-        ({"budget": {"stepz": 1}}, "budget.stepz"),
-        ({"data": {"source": "web"}}, "data.source"),
-    ],
-)
-def test_a_bad_study_is_refused_with_its_place(
-    tmp_path: Path, study: Study, change: dict[str, Any], problem: str
-) -> None:
-    path = tmp_path / "bad.yaml"
-    path.write_text(json.dumps(study.model_dump(exclude={"name"}) | change))
-    with pytest.raises(StudyError, match=problem) as caught:
-        load_study(path)
-    assert str(path) in str(caught.value)
 
 
 def test_a_second_call_runs_nothing(
