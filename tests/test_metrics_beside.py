@@ -1,6 +1,5 @@
-"""Intervals, regions, log-probabilities, hospital stays, subgroups and paired differences."""
+"""Intervals, log-probabilities, hospital stays, subgroups and paired differences."""
 
-import io
 import json
 from typing import Any
 
@@ -8,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from fictions import joined
-from PIL import Image
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from qoq_lib.data.sources.multimodal import ENDINGS, STAYS
@@ -115,36 +113,6 @@ def test_the_same_seed_gives_the_same_json() -> None:
     first, again, other = (evaluate(predictions, seed=seed) for seed in (1, 1, 2))
     assert json.dumps(first, allow_nan=False) == json.dumps(again)
     assert first["overall"]["intervals"] != other["overall"]["intervals"]
-
-
-def located(said: list[list[int]], **truth: Any) -> dict[str, Any]:
-    block = json.dumps([{"bbox_2d": corners, "label": "a"} for corners in said])
-    row = table(["a"], ["a"]).assign(completion=f"```json\n{block}\n```\\boxed{{a}}")
-    return overall(row.assign(**{name: [value] for name, value in truth.items()}))
-
-
-def test_regions_by_hand() -> None:
-    two = [[0, 0, 10, 10], [20, 20, 30, 30]]
-    assert located(two, boxes=two)["box_iou"] == 1.0
-    half = located([[0, 0, 10, 5]], boxes=two)  # half of one, the other missed
-    assert half["box_iou"] == pytest.approx(0.25) and half["pointing"] == 1.0
-    beside = located([[40, 40, 50, 50], [0, 0, 10, 10]], boxes=two[:1])
-    assert beside["pointing"] == 0.0 and beside["box_iou"] == pytest.approx(0.5)
-    assert located([], boxes=two)["box_iou"] == located([], boxes=two)["pointing"] == 0.0
-    unknown = located(two, boxes=None)
-    assert "box_iou" not in unknown and "pointing" not in unknown and "mask_iou" not in unknown
-
-
-def test_masks_by_hand() -> None:
-    pixels = np.zeros((40, 40), np.uint8)
-    pixels[10:20, 10:20] = 255
-    pixels[10:15, 10:15] = 0  # three quarters of the box around it
-    png = io.BytesIO()
-    Image.fromarray(pixels).save(png, "PNG")
-    found = located([[10, 10, 20, 20]], mask=png.getvalue())
-    assert found["mask_iou"] == pytest.approx(0.75) and found["rows"]["mask_iou"] == 1
-    assert found["pointing"] == 1.0 and "box_iou" not in found
-    assert located([[30, 30, 60, 60]], mask=png.getvalue())["pointing"] == 0.0
 
 
 def test_auroc_is_scikit_learns_with_weights_and_ties() -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from qoq_lib.answers import Box, read_answer
+from qoq_lib.boxes import lesions_of
 from qoq_lib.evaluation.metrics.checking import PredictionsError, check_predictions, column
 from qoq_lib.training.rewards import lesion_overlap, matched_iou
 
@@ -88,8 +89,14 @@ def _points(
     x, y = (x1 + x2) / 2, (y1 + y2) / 2
     if pixels is None:
         return float(any(box[0] <= x < box[2] and box[1] <= y < box[3] for box in true))
-    inside = 0 <= x < pixels.shape[1] and 0 <= y < pixels.shape[0]
-    return float(inside and bool(pixels[int(y), int(x)]))
+    return float(
+        any(
+            0 <= y - top < lesion.shape[0]
+            and 0 <= x - left < lesion.shape[1]
+            and lesion[int(y) - top, int(x) - left]
+            for lesion, (left, top) in lesions_of(pixels)
+        )
+    )
 
 
 def _pixels(key: Any, mask: Any) -> np.ndarray | None:
