@@ -117,8 +117,10 @@ def test_seeds_are_one_arm_and_other_settings_another() -> None:
 def test_what_changes_no_result_splits_no_arm(tmp_path: Path) -> None:
     older = {"steps": 9, "method": "drpo"}
     newer = older | {"parallel": "ddp", "tracker": "none", "backend": "peft"}
+    newer["compile_decoding"] = True
     elsewhere = {"parallel": "fsdp2", "num_processes": 2, "rollout_server": "http://h:1"}
     watched = newer | elsewhere | {"tracker": "trackio", "save_minutes": 5.0}
+    watched["compile_decoding"] = False
     told = {"older": older, "newer": newer, "watched": watched, "short": watched | {"steps": 7}}
     runs = [
         read_training_run(written(tmp_path / name, rollouts(steps=1), seed=seed, **parameters))

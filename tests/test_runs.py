@@ -189,7 +189,7 @@ def test_sigterm_is_handed_to_the_notebook_and_ends_it_with_0_where_it_saves(
         read_result(source.with_name("out.ipynb"))
     run = start_run("03_test", namespace())
     assert run.was_cut_off
-    assert resume_command(run.path) == run.command()
+    assert resume_command(run.path) == "papermill notebooks/03_test.ipynb out.ipynb -p run_id tiny"
     run.finish({})
     assert resume_command(run.path) is None
 

@@ -171,7 +171,7 @@ def _printed_sets() -> dict[tuple[str, str], pd.DataFrame]:
 
 def _beside(part: Mapping[str, Any], printed: pd.DataFrame) -> dict[str, Any]:
     values = printed.set_index(["metric", "model"])["value"]
-    row: dict[str, Any] = {"n": part["n"]}
+    row: dict[str, Any] = {"n": part["rows"].get("f1", 0)}
     for metric, title in (("f1", "F1"), ("accuracy", "accuracy")):
         row[f"{title}: this run"] = told(part, metric)
         for name, model in zip(("GRPO", "DRPO"), SET_MODELS[printed["table"].iloc[0]], strict=True):

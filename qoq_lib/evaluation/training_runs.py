@@ -20,6 +20,7 @@ _NOT_THE_ARM = {
     *("run_id", "seed", "method", "start_from"),
     # Where a training runs, and who watches it: nothing that its result depends on.
     *("tracker", "save_minutes", "num_processes", "parallel", "rollout_server"),
+    "compile_decoding",
 }
 _SAME_REWARD = 1e-6
 

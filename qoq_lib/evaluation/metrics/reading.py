@@ -67,6 +67,11 @@ def answered(predictions: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def asks_for_a_label(rows: pd.DataFrame) -> bool:
+    """Not where only one can be named: then the question is where it lies (grounding)."""
+    return bool(rows["options"].map(len).gt(1).any())
+
+
 def _located(
     regions: Sequence[Box], boxes: Any, pixels: np.ndarray | None
 ) -> tuple[float, float, float]:

@@ -17,7 +17,7 @@ from qoq_lib.evaluation.metrics.labels import (
     paper_scores,
 )
 from qoq_lib.evaluation.metrics.paper import paper_sets
-from qoq_lib.evaluation.metrics.reading import ROW_MEASURES, answered
+from qoq_lib.evaluation.metrics.reading import ROW_MEASURES, answered, asks_for_a_label
 from qoq_lib.evaluation.metrics.resampling import (
     MIN_PATIENTS,
     Estimate,
@@ -155,7 +155,7 @@ def _means(parts: dict[str, Node]) -> Estimates:
 
 def _leaf(rows: pd.DataFrame, resampling: Resampling, score: Scorer) -> Node:
     weights = resampling.weights(rows["patient_id"])
-    with_classes = score is _scores and _asks_for_a_label(rows)
+    with_classes = score is _scores and asks_for_a_label(rows)
     classes = class_scores(_label_sets(rows), weights) if with_classes else {}
     return Node(score(rows, weights), len(rows), rows["patient_id"].nunique(), classes=classes)
 
@@ -166,16 +166,11 @@ def _label_sets(rows: pd.DataFrame) -> LabelSets:
 
 def _scores(rows: pd.DataFrame, weights: Weights) -> Estimates:
     return {
-        **(_label_estimates(rows, weights) if _asks_for_a_label(rows) else {}),
+        **(_label_estimates(rows, weights) if asks_for_a_label(rows) else {}),
         **weights.means(rows[list(ROW_MEASURES)]),
         **confidence_scores(rows, weights),
         **stay_scores(rows, weights),
     }
-
-
-def _asks_for_a_label(rows: pd.DataFrame) -> bool:
-    """Not where only one can be named: then the question is where it lies (grounding)."""
-    return bool(rows["options"].map(len).gt(1).any())
 
 
 def _label_estimates(rows: pd.DataFrame, weights: Weights) -> Estimates:
@@ -185,7 +180,7 @@ def _label_estimates(rows: pd.DataFrame, weights: Weights) -> Estimates:
 
 
 def _paper_scores(rows: pd.DataFrame, weights: Weights) -> Estimates:
-    if not _asks_for_a_label(rows):
+    if not asks_for_a_label(rows):
         return {}
     every = pd.Series(True, index=rows.index).to_numpy()
     scores = paper_scores(LabelSets.of(*paper_sets(rows)), weights)

@@ -15,6 +15,7 @@ from scipy import stats
 
 from qoq_lib.evaluation.metrics import answered
 from qoq_lib.evaluation.metrics.labels import LabelSets, label_scores
+from qoq_lib.evaluation.metrics.reading import asks_for_a_label
 from qoq_lib.evaluation.metrics.resampling import Weights
 
 LEVEL = 0.95
@@ -135,11 +136,6 @@ def dataset_scores(rows: pd.DataFrame, times: pd.DataFrame) -> dict[str, np.ndar
         return scores
     labels = label_scores(LabelSets.of(rows["answers"], rows["labels"], rows["options"]), weights)
     return scores | {name: labels[name] for name in _LABEL_MEASURES}
-
-
-def asks_for_a_label(rows: pd.DataFrame) -> bool:
-    """Not where only one can be named, the rule of ``metrics``: then only the place is asked."""
-    return bool(rows["options"].map(len).gt(1).any())
 
 
 def drawn_means(draws: Sequence[np.ndarray], seed: int, *, same_patients: bool) -> np.ndarray:
