@@ -11,9 +11,9 @@ Resamples miss rows, and a macro-F1 over few rows a class suffers from that: the
 score itself (its bias, chapter 10 there). They are shifted by that much before their percentiles
 are taken, and no bound lies beyond what any resample reached.
 
-What such intervals are worth, by simulation of exact match, macro-F1 and balanced accuracy: of 50
-patients and more, 91 to 99 % of the intervals hold the true score; of 10 to 25 patients 82 to 99 %,
-fewest where a class has one or two of them. Resamples know no answer that the table does not have.
+By simulation such intervals hold the true score about as often as they claim from 50 patients on
+(``tests/test_metrics_beside.py``), and less often with 10 to 25, least where a class has one or two
+of them. Resamples know no answer that the table does not have.
 """
 
 from collections.abc import Sequence
