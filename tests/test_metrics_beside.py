@@ -235,6 +235,18 @@ def test_a_gain_is_over_the_data_sets_that_both_models_can_tell() -> None:
     assert gain["overall"]["auroc"] == 0 and gain["overall"]["rows"]["auroc"] == 20
 
 
+def test_a_gain_is_over_the_rows_that_both_models_can_tell() -> None:
+    whole = table(["a", "b"] * 20, ["a", "b"] * 20)
+    right, wrong = [[-0.1, -3.0], [-3.0, -0.1]], [[-3.0, -0.1], [-0.1, -3.0]]
+    before = whole.assign(option_logprobs=[*right * 10, *wrong * 10], n_tokens=[3] * 20 + [9] * 20)
+    after = whole.assign(
+        option_logprobs=[*right * 10, *[None] * 20], n_tokens=[4] * 20 + [np.nan] * 20
+    )
+    gain = compare(before, after.iloc[::-1])["overall"]
+    assert gain["auroc"] == 0 and gain["calibration_error"] == 0 and gain["tokens"] == 1
+    assert gain["rows"]["auroc"] == 20 and gain["rows"]["macro_f1"] == 40
+
+
 @pytest.mark.parametrize("name", ["answers", "options"])
 def test_a_pair_of_other_truths_or_options_is_refused(name: str) -> None:
     before = table(["a"] * 20, ["b"] * 20)

@@ -1,13 +1,14 @@
 """``evaluate`` and ``compare``: the tree of scores, as plain numbers for JSON."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from qoq_lib.domains import domain_order
-from qoq_lib.evaluation.metrics.checking import PredictionsError
+from qoq_lib.evaluation.metrics.checking import PredictionsError, column
 from qoq_lib.evaluation.metrics.confidence import confidence_scores
 from qoq_lib.evaluation.metrics.labels import (
     FLOORS,
@@ -94,22 +95,25 @@ def compare(
 
     Arguments and result as for ``evaluate``, but each number is ``after`` minus ``before``, its
     interval from the same resamples of patients in both, and there are no classes or subgroups.
-    Differences are taken in each data set that both have the measure of, and averaged like scores.
+    Differences are taken over the rows, and in the data sets, that both have the measure of, and
+    averaged like scores.
 
     Raises:
         PredictionsError: also where the two tables do not hold the same ids, or tell another
             patient, data set, domain, answers or options of one.
     """
-    tables = answered(before), answered(after)
-    _check_pairs(*tables)
+    tables = [
+        answered(table).sort_values("id", kind="stable", ignore_index=True)
+        for table in (before, after)
+    ]
+    _check_pairs(tables)
     resampling = Resampling(after, resamples, seed)
-    first, second = (_tree(table, resampling, _scores) for table in tables)
+    first, second = (_tree(table, resampling, _scores) for table in _paired(tables))
     return _plain_tree(_difference(first, second))
 
 
-def _check_pairs(before: pd.DataFrame, after: pd.DataFrame) -> None:
+def _check_pairs(tables: Sequence[pd.DataFrame]) -> None:
     """Refuse tables of other questions, or of other patients: their resamples are shared."""
-    tables = [table.sort_values("id", kind="stable") for table in (before, after)]
     first, second = (list(table["id"]) for table in tables)
     if first != second:
         raise PredictionsError(
@@ -124,6 +128,20 @@ def _check_pairs(before: pd.DataFrame, after: pd.DataFrame) -> None:
                     f"The two tables tell another {name} of the question {key!r}, {one!r} and "
                     f"{other!r}: predict with both models on one assembly of the data."
                 )
+
+
+def _paired(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Each without what the other cannot tell of the same row, such as its log-probabilities."""
+    known = {
+        name: np.logical_and.reduce([column(table, name).notna() for table in tables])
+        for name in ("option_logprobs", *ROW_MEASURES)
+    }
+    return [
+        table.assign(
+            **{name: table[name].where(rows) for name, rows in known.items() if name in table}
+        )
+        for table in tables
+    ]
 
 
 def _comparable(values: pd.Series) -> list[Any]:
