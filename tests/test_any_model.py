@@ -14,7 +14,7 @@ from stock_models import tiny_llava
 from test_notebooks_run import execute, printed
 
 from qoq_lib.data.phantom import make_phantom
-from qoq_lib.evaluation.asking import main
+from qoq_lib.evaluation.ask import main
 from qoq_lib.evaluation.metrics import PredictionsError, evaluate
 from qoq_lib.evaluation.predict import predict
 from qoq_lib.evaluation.prompting import prompt_inputs, view_of, without_ecg

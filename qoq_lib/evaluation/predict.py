@@ -1,10 +1,7 @@
 """Batched answers to a split's questions, in parts that survive a kill.
 
-    python -m qoq_lib.evaluation.predict owner/model@revision --run demo
-
-asks any model of images and text, a folder or of the Hub, the questions of a run, so that notebook
-05 shows it beside the run's own. Answers made elsewhere come in through
-``qoq_lib.evaluation.elsewhere``. Both give the same table.
+``qoq_lib.evaluation.ask`` asks any other model of the Hub with it, and answers made elsewhere come
+in through ``qoq_lib.evaluation.elsewhere``. All give the same table.
 """
 
 import io
@@ -188,9 +185,3 @@ def weights_fingerprint(model: Any) -> str:
         sample = flat[:: max(1, len(flat) // _SAMPLED)].cpu()
         digest.update(sample.contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-if __name__ == "__main__":
-    from qoq_lib.evaluation.asking import main
-
-    main()

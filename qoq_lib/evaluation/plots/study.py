@@ -85,7 +85,7 @@ def _forest(parts: Mapping[str, pd.DataFrame], title: str) -> Figure:
         _draw_intervals(axis, rows.set_index("arm").loc[arms])
         axis.set(title=name, xlabel="difference in macro-F1")
     axes[0].set_yticks(range(len(arms)), arms)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(arms) - 0.5, -0.5)
     legend_below(figure, axes[0], columns=3)
     seeds = int(next(iter(parts.values()))["seeds"].min())
     return titled(figure, f"{title} (n = {seeds} seeds)")

@@ -1,4 +1,9 @@
-"""The command ``python -m qoq_lib.evaluation.predict``: any model, asked a run's questions."""
+"""Any model of images and text, a folder or of the Hub, asked a run's questions.
+
+    python -m qoq_lib.evaluation.ask owner/model@revision --run demo
+
+Notebook 05 shows it beside the run's own models.
+"""
 
 import argparse
 import sys
@@ -32,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m qoq_lib.evaluation.predict",
+        prog="python -m qoq_lib.evaluation.ask",
         description="Ask any model of images and text the questions of a run.",
     )
     parser.add_argument("model", help="a folder, or a Hub id, if need be with @revision")
@@ -133,3 +138,7 @@ def _askable(rows: Dataset) -> Dataset:
         )
     print("Options are scored for QoQ and Qwen2.5-VL models alone: no AUROC, no calibration.")
     return kept
+
+
+if __name__ == "__main__":
+    main()
