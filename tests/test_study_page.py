@@ -178,6 +178,16 @@ def test_an_arm_without_results_is_in_no_claim() -> None:
     assert "| drpo |" in page_text(study, replace(tables, **kept))
 
 
+def test_the_page_says_which_arms_lack_seeds() -> None:
+    study, tables = made(drpo=0.6)
+    assert "finished" not in page_text(study, tables)
+    lacking = tables.results[(tables.results["arm"] != "drpo") | (tables.results["seed"] == 0)]
+    page = page_text(study, replace(tables, results=lacking))
+    assert (
+        "all 3 seeds are finished: 1 of drpo; 3 of untrained, grpo." in page
+    )
+
+
 def test_claims_are_listed_with_their_seeds() -> None:
     listed = claims_table(claims_of(*made(drpo=0.7)))
     assert set(listed.index) <= {"held", "did not hold", "open"} and (listed["seeds"] == 3).all()

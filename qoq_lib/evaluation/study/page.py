@@ -95,8 +95,20 @@ def _made_of(study: Study, tables: Tables) -> str:
         f"{plan.questions_per_step} questions x {plan.rollouts} rollouts, learning rate "
         f"{plan.rate(size.tuning):g}{_own_rates(study)}) and {study.split} split ({questions:,} "
         f"questions). Settings: `configs/study/{study.name}.yaml`. Trained by the code of commit "
-        f"{', '.join(sorted(set(tables.cost['code'])))}."
+        f"{', '.join(sorted(set(tables.cost['code'])))}.{_unfinished(study, results)}"
     )
+
+
+def _unfinished(study: Study, results: pd.DataFrame) -> str:
+    """Which arms lack seeds, in a sentence; nothing where none does."""
+    seeds = results.groupby("arm")["seed"].nunique()
+    arms: dict[int, list[str]] = {}
+    for arm in study.arms:
+        arms.setdefault(int(seeds.get(arm.name, 0)), []).append(arm.name)
+    short = [f"{count} of {', '.join(arms[count])}" for count in sorted(arms)]
+    if list(arms) == [len(study.seeds)]:
+        return ""
+    return f" Not all {len(study.seeds)} seeds are finished: {'; '.join(short)}."
 
 
 def _own_rates(study: Study) -> str:
