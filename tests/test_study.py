@@ -168,6 +168,16 @@ def test_settings_follow_the_presets_and_the_budget(
     assert grpo == before[0] and recommended != before[1]
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.02])
+def test_without_a_kl_damping_makes_no_other_training(study: Study, beta: float) -> None:
+    start, loss = Start(0, Path("data"), Path("start"), "fingerprint", "digest"), {"beta": beta}
+    drpo, damped = (
+        arm_settings(study, Arm(name=name, method=name, grpo=loss), start)
+        for name in ("drpo", "drpo_damped")
+    )
+    assert (drpo == damped) == (beta == 0)
+
+
 def test_an_arm_may_have_a_learning_rate_of_its_own(study: Study, folder: Path) -> None:
     own = Arm(name="own", method="grpo", learning_rate=1e-4)
     start = Start(0, folder, folder, "data", "digest")

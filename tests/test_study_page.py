@@ -183,9 +183,7 @@ def test_the_page_says_which_arms_lack_seeds() -> None:
     assert "finished" not in page_text(study, tables)
     lacking = tables.results[(tables.results["arm"] != "drpo") | (tables.results["seed"] == 0)]
     page = page_text(study, replace(tables, results=lacking))
-    assert (
-        "all 3 seeds are finished: 1 of drpo; 3 of untrained, grpo." in page
-    )
+    assert "all 3 seeds are finished: 1 of drpo; 3 of untrained, grpo." in page
 
 
 def test_claims_are_listed_with_their_seeds() -> None:

@@ -83,7 +83,7 @@ def test_the_kl_of_the_first_step_is_exactly_zero(
     assert log["kl"].iloc[0] == 0.0
 
 
-def test_drpo_is_told_each_rollouts_kl_to_the_reference(
+def test_damping_is_told_each_rollouts_kl_to_the_reference(
     start: Path, rows: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = []
@@ -95,7 +95,7 @@ def test_drpo_is_told_each_rollouts_kl_to_the_reference(
     monkeypatch.setitem(estimators.ESTIMATORS, "drpo", spy)
     # An untrained policy earns nothing; with this it has something to learn.
     monkeypatch.setitem(COMPONENTS, "accuracy", lambda text, answer, row: len(text) % 7 / 7)
-    trained(start, rows, tmp_path / "run", load_method("drpo"), beta=0.1, steps=3)
+    trained(start, rows, tmp_path / "run", load_method("drpo_damped"), beta=0.1, steps=3)
     assert [kl.shape for kl in told] == [(4, 2)] * 3
     assert (told[0] == 0).all()
     assert (told[2] > 0).all() and np.isfinite(told[2]).all()

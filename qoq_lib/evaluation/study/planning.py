@@ -107,6 +107,8 @@ def arm_settings(study: Study, arm: Arm, start: Start) -> dict[str, Any]:
     choices = method.model_dump(exclude={"drpo"}) | {"reward": asdict(REWARDS[arm.reward])}
     if method.advantages == "drpo":
         choices["drpo"] = asdict(method.drpo_config)
+        if not method.grpo.get("beta", size["training"]["beta"]):
+            choices["drpo"]["kl_damping"] = True  # either way: without a KL nothing is damped
     return shared | {"size": size, "method": choices}
 
 
