@@ -7,6 +7,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 DEMO := runs/demo
+# Two files of tests at a time: much of a test is waiting for kernels and processes.
+LANES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 STAGES := 01_assemble_data 02_align_modalities 03_drpo_train 04_reward_curves 05_domain_analysis
 
 export TOKENIZERS_PARALLELISM := false
@@ -56,10 +58,10 @@ lint: setup  ## ruff and mypy
 	$(BIN)/mypy
 
 test: lint  ## everything that CI runs
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "not slow and not lab"
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "not slow and not lab" $(LANES)
 
 test-slow: lint  ## all tests, those that take minutes included
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "not lab"
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "not lab" $(LANES)
 
 test-lab: setup  ## run the analysis notebooks in JupyterLab in a headless Chromium, both themes
 	$(BIN)/python -m pip install --quiet --constraint requirements/cpu.txt --editable '.[lab]'
