@@ -83,9 +83,8 @@ memory grow with the run. Where the public code divides 0 by 0 the result here i
 
 RECOMMENDED = DrpoConfig(kl_damping=False, sort_rewards=True, relative=True, floor=0.1)
 """The paper's with order-free reward vectors, difficulty relative to what a row can earn, a higher
-floor, and no KL damping. Under the printed floor a domain whose answers all failed can be lost for
-good; damping weakens what is pushed up and not what is pushed down, so that entropy collapses; with
-a window, classes that GRPO gives up were given up, too (all in docs/study_search.md)."""
+floor (under the printed one a domain whose answers all failed can be lost for good) and no damping,
+which weakens what is pushed up alone. Why, and why no window, stands in docs/study_search.md."""
 
 PRESETS = {"paper": PAPER, "released": RELEASED, "recommended": RECOMMENDED}
 
